@@ -1,0 +1,90 @@
+"""People and scripts that use the server, and what they may do.
+
+Where the API says password it means the MD5 hex digest of what a person typed; the console takes what the person typed.
+One stored credential serves both: a strong hash over that digest.
+"""
+
+import hashlib
+import re
+from typing import Any
+
+from django.contrib.auth.hashers import acheck_password, check_password, make_password
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+DIGEST = re.compile(r"[0-9a-fA-F]{32}")
+
+
+def password_digest(password: str) -> str:
+    """Return the MD5 hex digest that stands for `password` in the API."""
+    return hashlib.md5(password.encode(), usedforsecurity=False).hexdigest()
+
+
+def is_password_digest(text: str) -> bool:
+    return DIGEST.fullmatch(text) is not None
+
+
+class AccountManager(UserManager["User"]):
+    """Creates accounts from the passwords that people type, or from their digests."""
+
+    def _create_user_object(self, username: str, email: str | None, password: str | None, **fields: Any) -> "User":
+        user = self.model(username=self.model.normalize_username(username), email=self.normalize_email(email), **fields)
+        user.set_password(password)
+        return user
+
+    def create_superuser(self, username: str, email: str | None = None, password: str | None = None,
+                         **fields: Any) -> "User":
+        return super().create_superuser(username, email, password, **{"role": User.Role.ADMINISTRATOR, **fields})
+
+
+class User(AbstractUser):
+    """An account with one of three roles."""
+
+    class Role(models.TextChoices):
+        ADMINISTRATOR = "administrator", _("administrator")
+        OPERATOR = "operator", _("operator")
+        VIEWER = "viewer", _("viewer")
+
+    role = models.CharField(_("role"), max_length=16, choices=Role.choices, default=Role.VIEWER)
+
+    objects = AccountManager()
+
+    class Meta:
+        verbose_name = _("account")
+        verbose_name_plural = _("accounts")
+        ordering = ["username"]
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.is_superuser:
+            self.role = self.Role.ADMINISTRATOR
+        super().save(*args, **kwargs)
+
+    @property
+    def is_administrator(self) -> bool:
+        return self.is_active and self.role == self.Role.ADMINISTRATOR
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the account may run and change backups (administrators may too)."""
+        return self.is_active and self.role in {self.Role.ADMINISTRATOR, self.Role.OPERATOR}
+
+    def set_password(self, raw_password: str | None) -> None:
+        self._password = raw_password
+        self.password = make_password(None if raw_password is None else password_digest(raw_password))
+
+    def set_password_digest(self, digest: str) -> None:
+        """Store the credential given as the API gives it. `digest`: 32 hexadecimal digits."""
+        if not is_password_digest(digest):
+            raise ValueError("not an MD5 hex digest")
+        self._password = None
+        self.password = make_password(digest.lower())
+
+    def check_password(self, raw_password: str) -> bool:
+        return self.check_password_digest(password_digest(raw_password))
+
+    async def acheck_password(self, raw_password: str) -> bool:
+        return await acheck_password(password_digest(raw_password), self.password)
+
+    def check_password_digest(self, digest: str) -> bool:
+        return check_password(digest.lower(), self.password)

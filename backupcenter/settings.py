@@ -1,0 +1,248 @@
+"""Settings of the server, read once from the environment; nothing else reads it.
+
+Every variable has the prefix `BACKUPCENTER_` and is described in docs/operating.md. The defaults are safe: without
+`BACKUPCENTER_SECRET_KEY` the server does not start unless debugging was asked for.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def _text(name: str, default: str = "") -> str:
+    return os.environ.get(f"BACKUPCENTER_{name}", default)
+
+
+def _flag(name: str, default: bool = False) -> bool:
+    return _text(name, "1" if default else "0").lower() in {"1", "true", "yes", "on"}
+
+
+def _list(name: str, default: str = "") -> list[str]:
+    return [item.strip() for item in _text(name, default).split(",") if item.strip()]
+
+
+def _seconds(name: str, default: int) -> int:
+    try:
+        return int(_text(name, str(default)))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"BACKUPCENTER_{name} must be a whole number of seconds") from error
+
+
+def _database(url: str) -> dict[str, object]:
+    """Return Django's settings for `sqlite:///path` or `postgres://user:password@host:port/name`."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": unquote(parts.path) or str(BASE_DIR / "backupcenter.sqlite3"),
+            "OPTIONS": {
+                # Writers queue at BEGIN instead of failing at their first write.
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 30,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+            },
+        }
+    if parts.scheme in {"postgres", "postgresql"}:
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": unquote(parts.path.lstrip("/")),
+            "USER": unquote(parts.username or ""),
+            "PASSWORD": unquote(parts.password or ""),
+            "HOST": unquote(parts.hostname or ""),
+            "PORT": str(parts.port or ""),
+            # Under ASGI a persistent connection would belong to a thread that may never come back.
+            "CONN_MAX_AGE": 0,
+        }
+    raise ImproperlyConfigured("BACKUPCENTER_DATABASE_URL must begin with sqlite:// or postgres://")
+
+
+DEBUG = _flag("DEBUG")
+SECRET_KEY = _text("SECRET_KEY") or ("insecure-key-for-debugging-only" if DEBUG else "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured("BACKUPCENTER_SECRET_KEY is not set")
+
+# Keys that encrypt secrets in the database, newest first; the older ones only decrypt (manage.py rotatesecrets).
+ENCRYPTION_KEYS = _list("ENCRYPTION_KEYS") or [SECRET_KEY]
+
+ALLOWED_HOSTS = _list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = _list("CSRF_TRUSTED_ORIGINS")
+# How agents and people reach this server, for enrolment instructions.
+PUBLIC_URL = _text("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
+HTTPS = PUBLIC_URL.startswith("https://")
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "knox",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_eventstream",
+    "django_celery_beat",
+    "accounts",
+    "storage",
+    "clients",
+    "records",
+    "jobs",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "backupcenter.urls"
+ASGI_APPLICATION = "backupcenter.asgi.application"
+# The API answers with and without a trailing slash itself; a redirect would lose the body of a PUT.
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": _database(_text("DATABASE_URL", f"sqlite://{BASE_DIR / 'backupcenter.sqlite3'}"))}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_USER_MODEL = "accounts.User"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
+
+LANGUAGE_CODE = _text("LANGUAGE", "en")
+LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = _text("TIME_ZONE", "UTC")
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _flag("BEHIND_PROXY") else None
+X_FRAME_OPTIONS = "SAMEORIGIN"
+
+# One Redis per installation: the event fan-out's channel name ignores the database number.
+REDIS_URL = _text("REDIS_URL", "redis://127.0.0.1:6379/0")
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.authentication.TokenAuthentication",
+        "accounts.authentication.BearerAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.RolePermission"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PAGINATION_CLASS": None,
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "backupcenter.api.schema.Schema",
+    "EXCEPTION_HANDLER": "backupcenter.api.errors.handle_exception",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+REST_KNOX = {
+    "TOKEN_TTL": timedelta(seconds=_seconds("TOKEN_LIFETIME", 12 * 3600)),
+    "AUTO_REFRESH": True,
+    "MIN_REFRESH_INTERVAL": 600,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Backup Center",
+    "DESCRIPTION": "Central backups into standard restic repositories.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+EVENTSTREAM_STORAGE_CLASS = "django_eventstream.storage.DjangoModelStorage"
+_redis = urlsplit(REDIS_URL)
+EVENTSTREAM_REDIS = {
+    "host": _redis.hostname or "127.0.0.1",
+    "port": _redis.port or 6379,
+    "db": int(_redis.path.lstrip("/") or 0),
+    **({"username": unquote(_redis.username)} if _redis.username else {}),
+    **({"password": unquote(_redis.password)} if _redis.password else {}),
+}
+
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_DEFAULT_QUEUE = "control"
+CELERY_TASK_ROUTES = {"records.run_maintenance": {"queue": "maintenance"}}
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 10, "socket_connect_timeout": 5}
+CELERY_TIMEZONE = TIME_ZONE
+CELERY_BEAT_SCHEDULER = "jobs.beat:Scheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 1
+CELERY_BEAT_SCHEDULE = {
+    # A tick that waited in the queue longer than this has been overtaken by the next one.
+    "tick": {"task": "jobs.tick", "schedule": 1.0, "options": {"expires": 10}},
+    "watchdog": {"task": "jobs.watch", "schedule": 5.0, "options": {"expires": 10}},
+    "presence": {"task": "clients.watch_presence", "schedule": 30.0, "options": {"expires": 30}},
+    "tenants": {"task": "storage.refresh_tenants", "schedule": 600.0, "options": {"expires": 600}},
+    "housekeeping": {"task": "records.housekeep", "schedule": 3600.0, "options": {"expires": 3600}},
+}
+
+# The broker's address as agents see it; empty: the server's own.
+AGENT_BROKER_URL = _text("AGENT_BROKER_URL") or REDIS_URL
+# An agent that has not reported a job for this long has lost it.
+JOB_LEASE_S = _seconds("JOB_LEASE", 30)
+# How often a job is tried before it stays lost.
+JOB_ATTEMPTS = _seconds("JOB_ATTEMPTS", 3)
+# A queued job that nobody claimed for this long is put on its queue again.
+JOB_REPUBLISH_S = _seconds("JOB_REPUBLISH", 30)
+CLIENT_OFFLINE_S = _seconds("CLIENT_OFFLINE", 60)
+JOIN_TOKEN_LIFETIME_S = _seconds("JOIN_TOKEN_LIFETIME", 24 * 3600)
+EVENT_KEEP_DAYS = _seconds("EVENT_KEEP_DAYS", 30)
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": _text("LOG_LEVEL", "INFO")},
+}

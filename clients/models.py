@@ -1,0 +1,97 @@
+"""The hosts that are backed up, and how they come to trust and be trusted by the server."""
+
+import hashlib
+import ipaddress
+import secrets
+from datetime import timedelta
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+def hash_token(token: str) -> str:
+    """Return what is stored of a random token; tokens hold 256 bits, so a plain hash cannot be guessed back."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class Client(models.Model):
+    """A host with an agent (or one that is still to get one)."""
+
+    ipv4 = models.PositiveBigIntegerField(_("IPv4 address"), null=True, blank=True, unique=True)
+    ipv6 = models.GenericIPAddressField(_("IPv6 address"), protocol="IPv6", null=True, blank=True, unique=True)
+    hostname = models.CharField(_("host name"), max_length=253)
+    root = models.CharField(_("root"), max_length=4096, default="/",
+                            help_text=_("the directory that relative paths of plans are relative to"))
+    os = models.CharField(_("operating system"), max_length=255, blank=True)
+    version = models.CharField(_("agent version"), max_length=64, blank=True)
+    load = models.FloatField(_("load"), null=True, blank=True)
+    last_seen = models.DateTimeField(_("last seen"), null=True, blank=True, db_index=True)
+    is_offline_reported = models.BooleanField(_("offline was reported"), default=False, editable=False)
+    token_hash = models.CharField(max_length=64, blank=True, db_index=True, editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("client")
+        verbose_name_plural = _("clients")
+        ordering = ["hostname", "pk"]
+        constraints = [
+            models.CheckConstraint(condition=Q(ipv4__isnull=False) | Q(ipv6__isnull=False), name="client_has_an_address")
+        ]
+
+    def __str__(self) -> str:
+        return self.hostname
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue that this host's agent alone consumes."""
+        return f"client.{self.pk}"
+
+    @property
+    def online(self) -> bool:
+        if self.last_seen is None:
+            return False
+        return self.last_seen >= timezone.now() - timedelta(seconds=settings.CLIENT_OFFLINE_S)
+
+    @property
+    def address(self) -> str:
+        return str(ipaddress.IPv4Address(self.ipv4)) if self.ipv4 is not None else str(self.ipv6)
+
+    def issue_token(self) -> str:
+        """Give the agent a new API token, ending the old one; the token itself is not stored."""
+        token = secrets.token_urlsafe(32)
+        self.token_hash = hash_token(token)
+        self.save(update_fields=["token_hash"])
+        return token
+
+
+class JoinToken(models.Model):
+    """A one-time, expiring permission for an agent to join; bound to a client or free to create one."""
+
+    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+    client = models.ForeignKey(Client, models.CASCADE, null=True, blank=True, related_name="join_tokens",
+                               verbose_name=_("client"))
+    expires_at = models.DateTimeField(_("expires"))
+    used_at = models.DateTimeField(_("used"), null=True, blank=True)
+    created_by = models.CharField(_("created by"), max_length=150, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("join token")
+        verbose_name_plural = _("join tokens")
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.client or _('any client')} ({self.created_at:%Y-%m-%d %H:%M})"
+
+    @classmethod
+    def issue(cls, client: Client | None = None, created_by: str = "") -> tuple[Self, str]:
+        """Return a new permission and its token, which is shown once and not stored."""
+        token = secrets.token_urlsafe(32)
+        expires_at = timezone.now() + timedelta(seconds=settings.JOIN_TOKEN_LIFETIME_S)
+        row = cls.objects.create(token_hash=hash_token(token), client=client, created_by=created_by,
+                                 expires_at=expires_at)
+        return row, token

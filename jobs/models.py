@@ -1,0 +1,75 @@
+"""Backup plans: what is backed up, where to, when, and how long it is held."""
+
+import uuid
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+from django_celery_beat.models import PeriodicTask
+
+from clients.models import Client
+from storage.models import Repository, Tenant
+
+
+class BackupPlan(models.Model):
+    """A plan fires by its Quartz expression, or once at `start_time` if it has none."""
+
+    class HoldType(models.IntegerChoices):
+        FOREVER = 0, _("for ever")
+        DAYS = 1, _("days")
+        WEEKS = 2, _("weeks")
+        MONTHS = 3, _("months")
+        YEARS = 4, _("years")
+        COUNT = 5, _("newest backups")
+
+    class Misfire(models.TextChoices):
+        RUN_ONCE = "run-once", _("run once, late")
+        SKIP = "skip", _("skip")
+
+    class State(models.IntegerChoices):
+        IDLE = 0, _("idle")
+        QUEUED = 1, _("queued")
+        RUNNING = 2, _("running")
+        PAUSED = 3, _("paused")
+        ENDED = 4, _("ended")
+
+    uuid = models.UUIDField(_("UUID"), unique=True, default=uuid.uuid4, editable=False)
+    backup_name = models.CharField(_("name"), max_length=255)
+    backup_group = models.IntegerField(_("group"), default=0)
+    client = models.ForeignKey(Client, models.PROTECT, related_name="plans", verbose_name=_("client"))
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="plans", verbose_name=_("tenant"))
+    repository = models.ForeignKey(Repository, models.PROTECT, related_name="plans", verbose_name=_("repository"))
+    bucket = models.CharField(_("bucket"), max_length=255)
+    cron_expression = models.CharField(_("Quartz expression"), max_length=255, null=True, blank=True)
+    timezone = models.CharField(_("time zone"), max_length=64, default="UTC")
+    start_time = models.DateTimeField(_("no fire before"))
+    end_time = models.DateTimeField(_("no fire after"), null=True, blank=True)
+    hold_type = models.PositiveSmallIntegerField(_("hold type"), choices=HoldType.choices, default=HoldType.FOREVER)
+    hold_time = models.PositiveBigIntegerField(_("hold time"), default=0)
+    backup_data = models.TextField(_("what to back up"), help_text=_('JSON: {"include": [...], "exclude": [...]}'))
+    misfire = models.CharField(_("missed fires"), max_length=16, choices=Misfire.choices, default=Misfire.RUN_ONCE)
+    paused = models.BooleanField(_("paused"), default=False)
+    next_fire_at = models.DateTimeField(_("next fire"), null=True, blank=True)
+    deleted_at = models.DateTimeField(_("deleted"), null=True, blank=True, editable=False)
+    # The row of django-celery-beat that shows this plan's schedule; beat itself never runs it (see jobs.beat).
+    periodic_task = models.OneToOneField(PeriodicTask, models.SET_NULL, null=True, blank=True, editable=False,
+                                         related_name="plan")
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("backup plan")
+        verbose_name_plural = _("backup plans")
+        ordering = ["-pk"]
+        indexes = [
+            models.Index(fields=["next_fire_at"], name="plan_due",
+                         condition=Q(paused=False, deleted_at__isnull=True, next_fire_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return self.backup_name
+
+    def clean_fields(self, exclude: Any = None) -> None:
+        if self.cron_expression is not None:
+            self.cron_expression = self.cron_expression.strip() or None
+        super().clean_fields(exclude=exclude)

@@ -1,0 +1,193 @@
+"""History: what ran, how it went, and what was said about it.
+
+A record is also the job itself while it waits and runs: its state is claimed, leased and finished by conditional updates
+(`jobs.lifecycle`), so that no two agents ever work on one attempt.
+"""
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from clients.models import Client
+from storage.models import Repository
+
+
+class State(models.IntegerChoices):
+    SUCCESS = 0, _("success")
+    QUEUED = 1, _("queued")
+    RUNNING = 2, _("running")
+    FAILED = 3, _("failed")
+    CANCELLED = 4, _("cancelled")
+    WARNINGS = 5, _("finished with warnings")
+    LOST = 6, _("lost")
+
+
+ACTIVE_STATES = (State.QUEUED, State.RUNNING)
+RESTORABLE_STATES = (State.SUCCESS, State.WARNINGS)
+
+
+class JobRecord(models.Model):
+    """What backups and recoveries have in common: an attempt at a job on a client, and its outcome."""
+
+    KIND = ""
+
+    client = models.ForeignKey(Client, models.SET_NULL, null=True, related_name="%(class)ss", verbose_name=_("client"))
+    state = models.PositiveSmallIntegerField(_("state"), choices=State.choices, default=State.QUEUED)
+    attempt = models.PositiveIntegerField(_("attempt"), default=1)
+    queued_at = models.DateTimeField(_("queued"), auto_now_add=True)
+    published_at = models.DateTimeField(_("put on the client's queue"), null=True, blank=True)
+    start_time = models.DateTimeField(_("started"), null=True, blank=True)
+    end_time = models.DateTimeField(_("ended"), null=True, blank=True)
+    lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
+    cancel_requested = models.BooleanField(_("cancel requested"), default=False)
+    error = models.TextField(_("error"), blank=True)
+    progress = models.JSONField(_("progress"), null=True, blank=True)
+    unreadable = models.JSONField(_("files that could not be read or written"), default=list, blank=True)
+    duration_s = models.FloatField(_("duration (seconds)"), null=True, blank=True)
+
+    class Meta:
+        abstract = True
+        ordering = ["-pk"]
+
+    @property
+    def job(self) -> str:
+        """The job's name between server and agent."""
+        return f"{self.KIND}-{self.pk}"
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ACTIVE_STATES
+
+
+class BackupRecord(JobRecord):
+    """A run of a backup plan."""
+
+    KIND = "backup"
+
+    plan_uuid = models.UUIDField(_("plan"), db_index=True)
+    plan_name = models.CharField(_("plan name"), max_length=255)
+    backup_detail = models.JSONField(_("the plan as it was"))
+    repository = models.ForeignKey(Repository, models.PROTECT, related_name="backups", verbose_name=_("repository"))
+    # null: started by hand. Unique with the plan, so that two schedulers cannot both fire it.
+    scheduled_at = models.DateTimeField(_("scheduled for"), null=True, blank=True)
+    is_late = models.BooleanField(_("run late"), default=False)
+    hold_until = models.DateTimeField(_("held until"), null=True, blank=True)
+    snapshot = models.CharField(_("snapshot"), max_length=64, blank=True, db_index=True)
+    files_total = models.BigIntegerField(_("files"), null=True, blank=True)
+    files_new = models.BigIntegerField(_("new files"), null=True, blank=True)
+    files_changed = models.BigIntegerField(_("changed files"), null=True, blank=True)
+    files_unmodified = models.BigIntegerField(_("unmodified files"), null=True, blank=True)
+    bytes_read = models.BigIntegerField(_("bytes read"), null=True, blank=True)
+    bytes_added = models.BigIntegerField(_("bytes added"), null=True, blank=True)
+    bytes_stored = models.BigIntegerField(_("bytes stored"), null=True, blank=True)
+
+    class Meta(JobRecord.Meta):
+        verbose_name = _("backup record")
+        verbose_name_plural = _("backup records")
+        constraints = [
+            models.UniqueConstraint(fields=["plan_uuid", "scheduled_at"], name="backup_once_per_fire"),
+        ]
+        indexes = [
+            models.Index(fields=["plan_uuid", "-id"], name="backup_by_plan"),
+            models.Index(fields=["client", "-id"], name="backup_by_client"),
+            models.Index(fields=["state", "lease_until"], name="backup_active", condition=Q(state__in=[1, 2])),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.plan_name} #{self.pk}"
+
+
+class RecoveryRecord(JobRecord):
+    """A restore of a backup record to a client."""
+
+    KIND = "recovery"
+
+    # Deleting a backup record keeps the history of its recoveries: the detail is copied.
+    backup_record = models.ForeignKey(BackupRecord, models.SET_NULL, null=True, related_name="recoveries",
+                                      verbose_name=_("backup record"))
+    backup_record_detail = models.JSONField(_("the backup record as it was"))
+    recovery_data = models.TextField(_("recovery data"))
+    files_restored = models.BigIntegerField(_("files restored"), null=True, blank=True)
+    files_skipped = models.BigIntegerField(_("files left as they were"), null=True, blank=True)
+    files_verified = models.BigIntegerField(_("files verified"), null=True, blank=True)
+    bytes_restored = models.BigIntegerField(_("bytes restored"), null=True, blank=True)
+
+    class Meta(JobRecord.Meta):
+        verbose_name = _("recovery record")
+        verbose_name_plural = _("recovery records")
+        indexes = [
+            models.Index(fields=["client", "-id"], name="recovery_by_client"),
+            models.Index(fields=["state", "lease_until"], name="recovery_active", condition=Q(state__in=[1, 2])),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+
+class Event(models.Model):
+    """Something that happened, as people are told: also sent to `/api/event`."""
+
+    class Level(models.IntegerChoices):
+        INFO = 0x00, _("info")
+        SUCCESS = 0x20, _("success")
+        WARNING = 0x40, _("warning")
+        ERROR = 0x50, _("error")
+
+    class Topic(models.IntegerChoices):
+        GENERAL = 0, _("general")
+        BACKUP = 1, _("backup")
+        RECOVERY = 2, _("recovery")
+        CLIENT = 3, _("client")
+        STORAGE = 4, _("storage")
+        MAINTENANCE = 5, _("maintenance")
+        ACCOUNT = 6, _("account")
+
+    time = models.DateTimeField(_("time"), auto_now_add=True, db_index=True)
+    level = models.PositiveSmallIntegerField(_("level"), choices=Level.choices)
+    topic = models.PositiveSmallIntegerField(_("topic"), choices=Topic.choices)
+    title = models.CharField(_("title"), max_length=255)
+    message = models.TextField(_("message"), blank=True)
+    plan_uuid = models.UUIDField(_("plan"), null=True, blank=True, db_index=True)
+    job = models.CharField(_("job"), max_length=64, blank=True, db_index=True)
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def type(self) -> int:
+        """The number the contract gives an event: the level, and in the low digit what it is about."""
+        return self.level | self.topic
+
+
+class MaintenanceRun(models.Model):
+    """Work of the server on a repository: checking it, forgetting snapshots."""
+
+    class Kind(models.TextChoices):
+        CHECK = "check", _("check")
+        CHECK_DATA = "check-data", _("check all data")
+        FORGET = "forget", _("forget")
+
+    repository = models.ForeignKey(Repository, models.CASCADE, related_name="maintenance", verbose_name=_("repository"))
+    kind = models.CharField(_("kind"), max_length=16, choices=Kind.choices)
+    state = models.PositiveSmallIntegerField(_("state"), choices=State.choices, default=State.QUEUED)
+    arguments = models.JSONField(_("arguments"), default=dict, blank=True)
+    result = models.JSONField(_("result"), default=dict, blank=True)
+    error = models.TextField(_("error"), blank=True)
+    attempt = models.PositiveIntegerField(_("attempt"), default=1)
+    queued_at = models.DateTimeField(_("queued"), auto_now_add=True)
+    start_time = models.DateTimeField(_("started"), null=True, blank=True)
+    end_time = models.DateTimeField(_("ended"), null=True, blank=True)
+    lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("maintenance run")
+        verbose_name_plural = _("maintenance runs")
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} #{self.pk}"

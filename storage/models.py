@@ -1,0 +1,98 @@
+"""Where backups are kept: endpoints (object stores or directories), tenants (their users) and restic repositories."""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from engine.backends import Credentials
+from storage.secrets import EncryptedTextField
+
+
+class Endpoint(models.Model):
+    """An object store or a mounted directory."""
+
+    class Type(models.IntegerChoices):
+        CEPH = 0, _("Ceph RADOS Gateway")
+        S3 = 1, _("S3 compatible")
+        DIRECTORY = 2, _("directory")
+
+    address = models.CharField(_("address"), max_length=255, unique=True,
+                               help_text=_("host:port, or the absolute path of a mounted directory"))
+    https = models.BooleanField(_("HTTPS"), default=True)
+    type = models.PositiveSmallIntegerField(_("type"), choices=Type.choices, default=Type.CEPH)
+    display_name = models.CharField(_("display name"), max_length=255, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("endpoint")
+        verbose_name_plural = _("endpoints")
+        ordering = ["address"]
+
+    def __str__(self) -> str:
+        return self.display_name or self.address
+
+    @property
+    def is_directory(self) -> bool:
+        return self.type == self.Type.DIRECTORY
+
+    @property
+    def url(self) -> str:
+        """The base URL of the object store, or the path of the directory."""
+        if self.is_directory:
+            return self.address
+        return f"{'https' if self.https else 'http'}://{self.address}"
+
+
+class Tenant(models.Model):
+    """A user of an endpoint: the keys that open its buckets, and what the store says about it."""
+
+    endpoint = models.ForeignKey(Endpoint, models.PROTECT, related_name="tenants", verbose_name=_("endpoint"))
+    username = models.CharField(_("user name"), max_length=255)
+    display_name = models.CharField(_("display name"), max_length=255, blank=True)
+    access_key = models.CharField(_("access key"), max_length=255, blank=True)
+    secret_key = EncryptedTextField(_("secret key"), blank=True)
+    quota = models.BigIntegerField(_("quota"), null=True, blank=True, help_text=_("bytes; empty: none"))
+    used = models.BigIntegerField(_("used"), null=True, blank=True, help_text=_("bytes"))
+    refreshed_at = models.DateTimeField(_("read from the store"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("tenant")
+        verbose_name_plural = _("tenants")
+        ordering = ["endpoint", "username"]
+        constraints = [models.UniqueConstraint(fields=["endpoint", "username"], name="tenant_once_per_endpoint")]
+
+    def __str__(self) -> str:
+        return f"{self.username} @ {self.endpoint}"
+
+    @property
+    def credentials(self) -> Credentials | None:
+        return None if self.endpoint.is_directory else Credentials(self.access_key, self.secret_key)
+
+
+class Repository(models.Model):
+    """A restic repository: a bucket (or a directory below the endpoint's) and a prefix in it."""
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="repositories", verbose_name=_("tenant"))
+    bucket = models.CharField(_("bucket"), max_length=255)
+    prefix = models.CharField(_("prefix"), max_length=255, blank=True)
+    password = EncryptedTextField(_("password"))
+    repository_id = models.CharField(_("repository id"), max_length=64, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("repository")
+        verbose_name_plural = _("repositories")
+        ordering = ["tenant", "bucket", "prefix"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "bucket", "prefix"], name="repository_once_per_place")
+        ]
+
+    def __str__(self) -> str:
+        return self.location
+
+    @property
+    def location(self) -> str:
+        """The repository as restic's `-r` takes it: `s3:http://host:port/bucket/prefix` or an absolute path."""
+        path = "/".join(part for part in (self.bucket, self.prefix) if part)
+        endpoint = self.tenant.endpoint
+        return f"{endpoint.url}/{path}" if endpoint.is_directory else f"s3:{endpoint.url}/{path}"
