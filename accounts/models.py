@@ -33,8 +33,9 @@ class AccountManager(UserManager["User"]):
         user.set_password(password)
         return user
 
-    def create_superuser(self, username: str, email: str | None = None, password: str | None = None,
-                         **fields: Any) -> "User":
+    def create_superuser(
+        self, username: str, email: str | None = None, password: str | None = None, **fields: Any
+    ) -> "User":
         return super().create_superuser(username, email, password, **{"role": User.Role.ADMINISTRATOR, **fields})
 
 

@@ -24,8 +24,12 @@ class Client(models.Model):
     ipv4 = models.PositiveBigIntegerField(_("IPv4 address"), null=True, blank=True, unique=True)
     ipv6 = models.GenericIPAddressField(_("IPv6 address"), protocol="IPv6", null=True, blank=True, unique=True)
     hostname = models.CharField(_("host name"), max_length=253)
-    root = models.CharField(_("root"), max_length=4096, default="/",
-                            help_text=_("the directory that relative paths of plans are relative to"))
+    root = models.CharField(
+        _("root"),
+        max_length=4096,
+        default="/",
+        help_text=_("the directory that relative paths of plans are relative to"),
+    )
     os = models.CharField(_("operating system"), max_length=255, blank=True)
     version = models.CharField(_("agent version"), max_length=64, blank=True)
     load = models.FloatField(_("load"), null=True, blank=True)
@@ -39,7 +43,10 @@ class Client(models.Model):
         verbose_name_plural = _("clients")
         ordering = ["hostname", "pk"]
         constraints = [
-            models.CheckConstraint(condition=Q(ipv4__isnull=False) | Q(ipv6__isnull=False), name="client_has_an_address")
+            models.CheckConstraint(
+                condition=Q(ipv4__isnull=False) | Q(ipv6__isnull=False),
+                name="client_has_an_address",
+            )
         ]
 
     def __str__(self) -> str:
@@ -72,8 +79,9 @@ class JoinToken(models.Model):
     """A one-time, expiring permission for an agent to join; bound to a client or free to create one."""
 
     token_hash = models.CharField(max_length=64, unique=True, editable=False)
-    client = models.ForeignKey(Client, models.CASCADE, null=True, blank=True, related_name="join_tokens",
-                               verbose_name=_("client"))
+    client = models.ForeignKey(
+        Client, models.CASCADE, null=True, blank=True, related_name="join_tokens", verbose_name=_("client")
+    )
     expires_at = models.DateTimeField(_("expires"))
     used_at = models.DateTimeField(_("used"), null=True, blank=True)
     created_by = models.CharField(_("created by"), max_length=150, blank=True)
@@ -92,6 +100,7 @@ class JoinToken(models.Model):
         """Return a new permission and its token, which is shown once and not stored."""
         token = secrets.token_urlsafe(32)
         expires_at = timezone.now() + timedelta(seconds=settings.JOIN_TOKEN_LIFETIME_S)
-        row = cls.objects.create(token_hash=hash_token(token), client=client, created_by=created_by,
-                                 expires_at=expires_at)
+        row = cls.objects.create(
+            token_hash=hash_token(token), client=client, created_by=created_by, expires_at=expires_at
+        )
         return row, token

@@ -1,6 +1,6 @@
 """History: what ran, how it went, and what was said about it.
 
-A record is also the job itself while it waits and runs: its state is claimed, leased and finished by conditional updates
+A record is also the job itself while it waits and runs: it is claimed, leased and finished by conditional updates
 (`jobs.lifecycle`), so that no two agents ever work on one attempt.
 """
 
@@ -103,8 +103,9 @@ class RecoveryRecord(JobRecord):
     KIND = "recovery"
 
     # Deleting a backup record keeps the history of its recoveries: the detail is copied.
-    backup_record = models.ForeignKey(BackupRecord, models.SET_NULL, null=True, related_name="recoveries",
-                                      verbose_name=_("backup record"))
+    backup_record = models.ForeignKey(
+        BackupRecord, models.SET_NULL, null=True, related_name="recoveries", verbose_name=_("backup record")
+    )
     backup_record_detail = models.JSONField(_("the backup record as it was"))
     recovery_data = models.TextField(_("recovery data"))
     files_restored = models.BigIntegerField(_("files restored"), null=True, blank=True)

@@ -15,8 +15,9 @@ class Endpoint(models.Model):
         S3 = 1, _("S3 compatible")
         DIRECTORY = 2, _("directory")
 
-    address = models.CharField(_("address"), max_length=255, unique=True,
-                               help_text=_("host:port, or the absolute path of a mounted directory"))
+    address = models.CharField(
+        _("address"), max_length=255, unique=True, help_text=_("host:port, or the absolute path of a mounted directory")
+    )
     https = models.BooleanField(_("HTTPS"), default=True)
     type = models.PositiveSmallIntegerField(_("type"), choices=Type.choices, default=Type.CEPH)
     display_name = models.CharField(_("display name"), max_length=255, blank=True)
@@ -83,9 +84,7 @@ class Repository(models.Model):
         verbose_name = _("repository")
         verbose_name_plural = _("repositories")
         ordering = ["tenant", "bucket", "prefix"]
-        constraints = [
-            models.UniqueConstraint(fields=["tenant", "bucket", "prefix"], name="repository_once_per_place")
-        ]
+        constraints = [models.UniqueConstraint(fields=["tenant", "bucket", "prefix"], name="repository_once_per_place")]
 
     def __str__(self) -> str:
         return self.location

@@ -32,8 +32,9 @@ def decrypt(token: str) -> str:
     try:
         return _fernet(tuple(settings.ENCRYPTION_KEYS)).decrypt(token.encode()).decode()
     except InvalidToken as error:
-        raise ImproperlyConfigured("a stored secret cannot be decrypted: its key is missing from "
-                                   "BACKUPCENTER_ENCRYPTION_KEYS") from error
+        raise ImproperlyConfigured(
+            "a stored secret cannot be decrypted: its key is missing from BACKUPCENTER_ENCRYPTION_KEYS"
+        ) from error
 
 
 class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
