@@ -1,0 +1,101 @@
+"""What every test may ask for: accounts, API clients and the real services.
+
+`./runtests` names the services that a machine lacks; their tests are skipped there, never in CI.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.services.ceph import CephGateway, ceph_gateway, missing_programs
+from tests.services.postgres import postgres_programs, postgres_server
+from tests.services.redis import redis_server
+
+PASSWORD = "correct horse battery"
+
+MISSING: dict[str, str | None] = {
+    "restic": None if shutil.which("restic") else "the restic program is not installed",
+    "ceph": "Ceph's programs are missing: " + ", ".join(missing_programs()) if missing_programs() else None,
+    "postgres": None if postgres_programs() else "PostgreSQL's programs are not installed",
+    "browser": None if shutil.which("chromium") else "Chromium is not installed",
+    "root": None if os.geteuid() == 0 else "the tests do not run as root",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="also run the soaks (minutes each)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--soak"):
+        soaks = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=soaks)
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
+    for item in items:
+        for marker, reason in MISSING.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def ceph_endpoint() -> Iterator[CephGateway]:
+    """A running Ceph gateway, shared by the session: make a user of your own."""
+    with ceph_gateway() as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The URL of a running Redis, shared by the session."""
+    with redis_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of an empty PostgreSQL database, shared by the session."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> Iterator[None]:
+    """No throttle or cached repository of one test reaches the next."""
+    from django.core.cache import cache
+
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def account(db) -> Callable[[str], object]:
+    """Return a function that makes the account of a role, named as the role."""
+    from accounts.models import User
+
+    def make(role: str) -> User:
+        existing = User.objects.filter(username=role).first()
+        return existing or User.objects.create_user(
+            role, password=PASSWORD, role=role, is_staff=True, is_superuser=role == User.Role.ADMINISTRATOR
+        )
+
+    return make
+
+
+@pytest.fixture
+def api(db, account) -> Callable[[str | None], object]:
+    """Return a function that makes an API client which is logged in with a role; None: not logged in."""
+    from knox.models import AuthToken
+    from rest_framework.test import APIClient
+
+    def client(role: str | None = "administrator") -> APIClient:
+        agent = APIClient()
+        agent.raise_request_exception = False
+        if role is not None:
+            _, token = AuthToken.objects.create(account(role))
+            agent.credentials(HTTP_AUTHORIZATION=f"Token {token}")
+        return agent
+
+    return client
