@@ -1,0 +1,64 @@
+"""What a repository needs of the place it is kept in: named files of six kinds.
+
+The layout is restic's default one: `config` at the top, the other kinds in directories, data files spread over 256
+directories by the first two digits of their names.
+"""
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+
+class FileKind(Enum):
+    """The kinds of files in a repository; the value is the directory's name."""
+
+    CONFIG = "config"
+    KEYS = "keys"
+    LOCKS = "locks"
+    SNAPSHOTS = "snapshots"
+    INDEX = "index"
+    DATA = "data"
+
+
+def relative_path(kind: FileKind, name: str) -> str:
+    """Return the path of a file below the repository's root, with `/` between its parts."""
+    if kind is FileKind.CONFIG:
+        return "config"
+    if kind is FileKind.DATA:
+        return f"data/{name[:2]}/{name}"
+    return f"{kind.value}/{name}"
+
+
+class Store(Protocol):
+    """A place for files. Every method may be called from several threads at once; all raise StoreError's family."""
+
+    @property
+    def location(self) -> str:
+        """The place as a person would name it, without secrets."""
+
+    def get(self, kind: FileKind, name: str) -> bytes:
+        """Return the whole file. Raises FileMissing."""
+
+    def get_range(self, kind: FileKind, name: str, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset`, fewer if the file ends before. Raises FileMissing."""
+
+    def put(self, kind: FileKind, name: str, data: Buffer) -> None:
+        """Write the whole file; it appears complete or not at all."""
+
+    def list(self, kind: FileKind) -> Iterator[tuple[str, int]]:
+        """Yield name and size in bytes of each file of a kind, in no particular order."""
+
+    def delete(self, kind: FileKind, name: str) -> None:
+        """Delete the file; one that is not there is no error."""
+
+    def exists(self, kind: FileKind, name: str) -> bool: ...
+
+    def create(self) -> None:
+        """Make the place itself (bucket or directory) if it does not exist."""
+
+    def reopened(self) -> "Store":
+        """Return a store of the same place for another process: nothing of this one's connections is shared."""
+
+    def close(self) -> None: ...
