@@ -1,0 +1,41 @@
+"""Blobs: the pieces of content that a repository stores once, and where a stored one lies.
+
+An id is the SHA-256 of the content, 32 raw bytes inside the engine, hexadecimal only at JSON's edge.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+ID_SIZE = 32
+
+
+class BlobType(IntEnum):
+    """What a blob holds: a piece of a file, or a directory."""
+
+    DATA = 0
+    TREE = 1
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBlob:
+    """A blob in a pack. `offset` and `length` (bytes, as stored); `uncompressed_length` is 0 for a raw blob."""
+
+    type: BlobType
+    id: bytes
+    offset: int
+    length: int
+    uncompressed_length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BlobLocation:
+    """Where a blob lies: its pack's 32-byte id and the place in it (see PackedBlob)."""
+
+    pack_id: bytes
+    offset: int
+    length: int
+    uncompressed_length: int

@@ -1,0 +1,117 @@
+"""Key files: the repository's master keys, sealed under a password.
+
+A repository may have several, one per password. Each is a JSON file in `keys/`, named by its SHA-256.
+Specified in restic's design document, "Keys, Encryption and MAC".
+"""
+
+import base64
+import getpass
+import hashlib
+import json
+import os
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.crypto import KeyMaterial, SealingKey
+from engine.errors import DataDamaged, RepositoryNotFound, WrongPassword
+from engine.store import FileKind, Store
+
+# What restic chooses on a machine of today: 64 MiB and about half a second.
+SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 15, 8, 1
+# A key file may ask for more work than ours; one that asks for gigabytes is an attack.
+SCRYPT_MEMORY_LIMIT = 1 << 30
+SALT_SIZE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedKey:
+    """A key file that the password opened. `name`: its file name."""
+
+    name: str
+    material: KeyMaterial
+
+
+def add_key(store: Store, password: str, material: KeyMaterial) -> OpenedKey:
+    """Write a key file which opens `material` with `password`."""
+    salt = os.urandom(SALT_SIZE)
+    lock = SealingKey(KeyMaterial.derive(password, salt, SCRYPT_N, SCRYPT_R, SCRYPT_P))
+    master = {
+        "mac": {"k": _base64(material.mac_k), "r": _base64(material.mac_r)},
+        "encrypt": _base64(material.encrypt),
+    }
+    content = json.dumps(
+        {
+            "created": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "username": user_name(),
+            "hostname": platform.node(),
+            "kdf": "scrypt",
+            "N": SCRYPT_N,
+            "r": SCRYPT_R,
+            "p": SCRYPT_P,
+            "salt": _base64(salt),
+            "data": _base64(bytes(lock.seal(json.dumps(master).encode()))),
+        }
+    ).encode()
+    name = hashlib.sha256(content).hexdigest()
+    store.put(FileKind.KEYS, name, content)
+    return OpenedKey(name, material)
+
+
+def open_key(store: Store, password: str) -> OpenedKey:
+    """Return the first key that `password` opens. Raises WrongPassword, RepositoryNotFound, DataDamaged."""
+    names = [name for name, _ in store.list(FileKind.KEYS)]
+    if not names:
+        raise RepositoryNotFound(f"there is no repository at {store.location}")
+    damaged = 0
+    for name in sorted(names):
+        try:
+            fields = json.loads(store.get(FileKind.KEYS, name))
+            salt, sealed = base64.b64decode(fields["salt"]), base64.b64decode(fields["data"])
+            n, r, p = _costs(fields)
+        except (ValueError, KeyError, TypeError):
+            damaged += 1
+            continue
+        lock = SealingKey(KeyMaterial.derive(password, salt, n, r, p))
+        try:
+            master = json.loads(lock.open(sealed))
+        except DataDamaged:
+            continue
+        return OpenedKey(name, _material(master))
+    if damaged == len(names):
+        raise DataDamaged(f"the key files of {store.location} are damaged")
+    raise WrongPassword(f"no key of the repository at {store.location} opens with this password")
+
+
+def user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _costs(fields: dict[str, Any]) -> tuple[int, int, int]:
+    n, r, p = int(fields["N"]), int(fields["r"]), int(fields["p"])
+    is_power = n > 1 and n & (n - 1) == 0
+    if fields["kdf"] != "scrypt" or not is_power or r < 1 or not 1 <= p <= 64 or 128 * n * r > SCRYPT_MEMORY_LIMIT:
+        raise ValueError("unusable key derivation")
+    return n, r, p
+
+
+def _material(master: dict[str, Any]) -> KeyMaterial:
+    try:
+        material = KeyMaterial(
+            base64.b64decode(master["encrypt"]),
+            base64.b64decode(master["mac"]["k"]),
+            base64.b64decode(master["mac"]["r"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataDamaged("a key file holds no keys") from error
+    if (len(material.encrypt), len(material.mac_k), len(material.mac_r)) != (32, 16, 16):
+        raise DataDamaged("a key file holds keys of a wrong size")
+    return material
+
+
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
