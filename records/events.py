@@ -1,0 +1,152 @@
+"""Telling people what happened: every event is stored, then sent to whoever listens at `/api/event`.
+
+Storage, channel and wire format are django-eventstream's, so that any of its clients can listen; only its
+`send_event` is not used, because it raises while Redis is away, and no job may fail for that. Redis merely says that
+there is news: listeners read the news itself from the database (`records.broadcast`), so an outage delays events and
+loses none.
+"""
+
+import json
+import logging
+import threading
+import time
+from functools import cache, partial
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import DatabaseError, transaction
+from django.utils import timezone
+from django_eventstream.storage import DjangoModelStorage
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from records.models import BackupRecord, Event, JobRecord
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "events"
+# The name is django-eventstream's, and so is the shape of the messages in it.
+REDIS_CHANNEL = "events_channel"
+
+PROGRESS_INTERVAL_S = 1.0
+# After a failure Redis is left alone for this long: a job's reports must not each wait for a timeout.
+REDIS_REST_S = 5.0
+REDIS_TIMEOUT_S = 1.0
+
+
+def emit(
+    level: int,
+    topic: int,
+    title: object,
+    message: object = "",
+    *,
+    plan_uuid: UUID | None = None,
+    record: JobRecord | None = None,
+) -> None:
+    """Store an event and, once the transaction is committed, send it to the listeners. Never raises.
+
+    `level`, `topic`: `Event.Level` and `Event.Topic`. `title`, `message`: sentences for people, without secrets.
+    """
+    if plan_uuid is None and isinstance(record, BackupRecord):
+        plan_uuid = record.plan_uuid
+    event = Event(
+        level=level,
+        topic=topic,
+        title=_storable(title)[:255],
+        message=_storable(message),
+        plan_uuid=plan_uuid,
+        job=record.job if record else "",
+    )
+    try:
+        with transaction.atomic():
+            event.save()
+    except DatabaseError:
+        log.exception("event not stored: %s", event.title)
+        return
+    data = {
+        "type": event.type,
+        "title": event.title,
+        "message": event.message,
+        "record": _reference(record),
+        "backup": str(plan_uuid) if plan_uuid else None,
+        "time": int(event.time.timestamp()),
+    }
+    # Not before: a listener would look for a record that is not there yet, and the store's counter would stay locked.
+    transaction.on_commit(partial(_send, json.dumps(data, ensure_ascii=False)), robust=True)
+
+
+def emit_progress(record: JobRecord) -> None:
+    """Tell the listeners how far an active job is, at most once a second a job; not stored. Never raises."""
+    if record.is_active and not _progress_is_due(record.job):
+        return
+    data = {
+        "record": _reference(record),
+        "backup": str(record.plan_uuid) if isinstance(record, BackupRecord) else None,
+        "state": record.state,
+        "attempt": record.attempt,
+        "progress": record.progress,
+        "time": int(timezone.now().timestamp()),
+    }
+    message = json.dumps(data, ensure_ascii=True)
+    transaction.on_commit(partial(_publisher().publish, "progress", message, None), robust=True)
+
+
+def _reference(record: JobRecord | None) -> dict[str, Any] | None:
+    return {"kind": record.KIND, "id": record.pk} if record else None
+
+
+def _storable(text: object) -> str:
+    """Return `text` without what PostgreSQL refuses: NUL, and the lone surrogates of names that are not UTF-8."""
+    return str(text).encode("utf-8", "replace").decode().replace("\0", "")
+
+
+def _send(data: str) -> None:
+    stored = DjangoModelStorage().append_event(CHANNEL, "message", data)
+    _publisher().publish("message", data, str(stored.id))
+
+
+class _Publisher:
+    """Says on Redis that there is news; when Redis does not answer, it gives up at once and rests for a while."""
+
+    def __init__(self) -> None:
+        self._redis = Redis(
+            **{
+                **settings.EVENTSTREAM_REDIS,
+                "socket_timeout": REDIS_TIMEOUT_S,
+                "socket_connect_timeout": REDIS_TIMEOUT_S,
+                "retry": Retry(NoBackoff(), 0),
+            }
+        )
+        self._resting_until = 0.0
+
+    def publish(self, event_type: str, data: str, event_id: str | None) -> None:
+        if time.monotonic() < self._resting_until:
+            return
+        message = {"channel": CHANNEL, "event_type": event_type, "data": data, "pub_id": event_id}
+        try:
+            self._redis.publish(REDIS_CHANNEL, json.dumps(message))
+        except (RedisError, OSError) as error:
+            self._resting_until = time.monotonic() + REDIS_REST_S
+            log.warning("listeners hear of events late, Redis is away: %s", error)
+
+
+@cache
+def _publisher() -> _Publisher:
+    return _Publisher()
+
+
+_progress_sent: dict[str, float] = {}
+_progress_lock = threading.Lock()
+
+
+def _progress_is_due(job: str) -> bool:
+    now = time.monotonic()
+    with _progress_lock:
+        if now - _progress_sent.get(job, -PROGRESS_INTERVAL_S) < PROGRESS_INTERVAL_S:
+            return False
+        if len(_progress_sent) > 10_000:
+            _progress_sent.clear()
+        _progress_sent[job] = now
+    return True
