@@ -1,0 +1,150 @@
+"""A restic repository: its configuration and keys, its index, and the reading and writing of blobs and files.
+
+This is the layer that the verbs in `engine.commands` stand on. It knows nothing of trees or snapshots.
+"""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from engine.blob import BlobLocation, BlobType
+from engine.compression import decompress, pack_file, unpack_file
+from engine.crypto import KeyMaterial, SealingKey
+from engine.errors import (
+    BlobMissing,
+    BucketMissing,
+    DataDamaged,
+    FileMissing,
+    RepositoryExists,
+    RepositoryNotFound,
+    UnsupportedRepository,
+)
+from engine.index import Index, decode_index
+from engine.keys import add_key, open_key
+from engine.locks import hold_lock
+from engine.polynomial import random_irreducible
+from engine.store import Buffer, FileKind, Store
+from engine.writer import RepositoryWriter
+
+VERSIONS = (1, 2)
+INDEX_READERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryConfig:
+    """What a repository says about itself. `id`: 64 hexadecimal digits."""
+
+    version: int
+    id: str
+    chunker_polynomial: str
+
+    def encode(self) -> bytes:
+        fields = {"version": self.version, "id": self.id, "chunker_polynomial": self.chunker_polynomial}
+        return json.dumps(fields).encode()
+
+    @classmethod
+    def decode(cls, content: bytes) -> "RepositoryConfig":
+        try:
+            fields = json.loads(content)
+            config = cls(int(fields["version"]), str(fields["id"]), str(fields["chunker_polynomial"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataDamaged("the repository's configuration is damaged") from error
+        if config.version not in VERSIONS:
+            raise UnsupportedRepository(f"the repository has format version {config.version}, which is not known here")
+        return config
+
+
+class Repository:
+    """An opened repository. Safe for use from several threads."""
+
+    def __init__(self, store: Store, key: SealingKey, key_name: str, config: RepositoryConfig) -> None:
+        self.store = store
+        self.key = key
+        self.key_name = key_name
+        self.config = config
+        self.index = Index()
+
+    @classmethod
+    def init(cls, store: Store, password: str, *, version: int = 2) -> "Repository":
+        """Make a new repository, and the bucket or directory for it. Raises RepositoryExists."""
+        if version not in VERSIONS:
+            raise UnsupportedRepository(f"format version {version} is not known here")
+        store.create()
+        if store.exists(FileKind.CONFIG, "") or any(True for _ in store.list(FileKind.KEYS)):
+            raise RepositoryExists(f"there is a repository at {store.location} already")
+        opened = add_key(store, password, KeyMaterial.generate())
+        config = RepositoryConfig(version, os.urandom(32).hex(), f"{random_irreducible():x}")
+        repository = cls(store, SealingKey(opened.material), opened.name, config)
+        # Last: without it there is no repository, so a crash before leaves none that cannot be opened.
+        store.put(FileKind.CONFIG, "", bytes(repository.key.seal(config.encode())))
+        return repository
+
+    @classmethod
+    def open(cls, store: Store, password: str) -> "Repository":
+        """Open a repository without reading its index. Raises WrongPassword, RepositoryNotFound, StoreError."""
+        try:
+            sealed = store.get(FileKind.CONFIG, "")
+        except (FileMissing, BucketMissing) as error:
+            raise RepositoryNotFound(f"there is no repository at {store.location}") from error
+        opened = open_key(store, password)
+        key = SealingKey(opened.material)
+        return cls(store, key, opened.name, RepositoryConfig.decode(key.open(sealed)))
+
+    def load_index(self) -> None:
+        """Read all index files; blobs that are known already stay. Raises DataDamaged."""
+        names = [name for name, _ in self.store.list(FileKind.INDEX)]
+        with ThreadPoolExecutor(INDEX_READERS, thread_name_prefix="index") as readers:
+            for content in readers.map(lambda name: self.load_file(FileKind.INDEX, name), names):
+                for pack in decode_index(content):
+                    self.index.add_pack(pack)
+
+    def load_file(self, kind: FileKind, name: str) -> bytes:
+        """Return the plaintext of an index, snapshot or lock file. Raises FileMissing, DataDamaged."""
+        sealed = self.store.get(kind, name)
+        if kind is not FileKind.CONFIG and hashlib.sha256(sealed).hexdigest() != name:
+            raise DataDamaged(f"{kind.value} file {name} was altered")
+        plaintext = self.key.open(sealed)
+        return plaintext if kind is FileKind.CONFIG else unpack_file(plaintext)
+
+    def save_file(self, kind: FileKind, payload: bytes) -> str:
+        """Write an index, snapshot or lock file and return its name."""
+        sealed = bytes(self.key.seal(pack_file(payload, self.config.version)))
+        name = hashlib.sha256(sealed).hexdigest()
+        self.store.put(kind, name, sealed)
+        return name
+
+    def locate(self, blob_type: BlobType, blob_id: bytes) -> BlobLocation:
+        """Return where a blob lies. Raises BlobMissing."""
+        location = self.index.find(blob_type, blob_id)
+        if location is None:
+            raise BlobMissing(f"the {blob_type.label} blob {blob_id.hex()} is not in the index")
+        return location
+
+    def load_blob(self, blob_type: BlobType, blob_id: bytes) -> bytes:
+        """Return a blob's content. Raises BlobMissing, DataDamaged, FileMissing."""
+        location = self.locate(blob_type, blob_id)
+        sealed = self.store.get_range(FileKind.DATA, location.pack_id.hex(), location.offset, location.length)
+        return self.open_blob(blob_id, sealed, location.uncompressed_length)
+
+    def open_blob(self, blob_id: bytes, sealed: Buffer, uncompressed_length: int) -> bytes:
+        """Return the content of a blob as it lies in a pack, after checking that it is the one of that id."""
+        plaintext = self.key.open(sealed)
+        if uncompressed_length:
+            plaintext = decompress(plaintext, uncompressed_length)
+        if hashlib.sha256(plaintext).digest() != blob_id:
+            raise DataDamaged(f"the content of blob {blob_id.hex()} is not what its name says")
+        return plaintext
+
+    def lock(self, *, exclusive: bool = False) -> AbstractContextManager[None]:
+        """Hold a lock for the length of a block. Raises RepositoryLocked."""
+        return hold_lock(self, is_exclusive=exclusive)
+
+    def writer(self) -> RepositoryWriter:
+        """Return a writer of blobs; the index must have been loaded, else everything looks new."""
+        return RepositoryWriter(self.store, self.key, self.config.version, self.index, self.save_file)
+
+    def close(self) -> None:
+        self.store.close()

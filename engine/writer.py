@@ -1,0 +1,223 @@
+"""Writing blobs: sealed into packs, uploaded in the background, listed in the index once their pack is stored.
+
+    add_blob ── compress ── seal ── PackWriter (16 MiB a pack) ── upload ── IndexWriter ── index file
+
+The order is the format's promise: an index file names stored packs only, and a snapshot is written after `flush`. Worker
+processes own a PackWriter each and hand their finished packs to the one process that owns the IndexWriter.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from engine.blob import BlobType, PackedBlob
+from engine.compression import compress
+from engine.crypto import SealingKey
+from engine.index import BLOBS_PER_FILE, Index, IndexedPack, encode_index
+from engine.pack import encode_header
+from engine.store import Buffer, FileKind, Store
+
+PACK_SIZE = 16 << 20
+UPLOADS = 4
+# A run that is killed loses the index of what it uploaded since the last index file, and so uploads that again.
+INDEX_EVERY_S = 60.0
+
+SaveFile = Callable[[FileKind, bytes], str]
+
+
+class PackWriter:
+    """Collects sealed blobs of one type into packs and uploads them. Safe for use from several threads.
+
+    `stored` is called with each pack (and its size in bytes) once the store has it, from an uploading thread.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        key: SealingKey,
+        blob_type: BlobType,
+        uploads: ThreadPoolExecutor,
+        slots: threading.BoundedSemaphore,
+        stored: Callable[[IndexedPack, int], None],
+    ) -> None:
+        self._store, self._key, self._type = store, key, blob_type
+        self._uploads, self._slots, self._stored = uploads, slots, stored
+        self._lock = threading.Lock()
+        self._buffer = bytearray()
+        self._blobs: list[PackedBlob] = []
+        self._pending: set[Future[None]] = set()
+        self._failure: BaseException | None = None
+
+    def add(self, blob_id: bytes, sealed: Buffer, uncompressed_length: int) -> None:
+        """Append a sealed blob; `uncompressed_length` is 0 for a raw one. Raises what an earlier upload failed with."""
+        full: tuple[bytearray, list[PackedBlob]] | None = None
+        with self._lock:
+            self._raise_failure()
+            self._blobs.append(PackedBlob(self._type, blob_id, len(self._buffer), len(sealed), uncompressed_length))
+            self._buffer += sealed
+            if len(self._buffer) >= PACK_SIZE:
+                full = self._take()
+        if full is not None:
+            self._upload(*full)
+
+    def flush(self) -> None:
+        """Upload what is left and return once everything is stored. Raises what an upload failed with."""
+        with self._lock:
+            rest = self._take() if self._blobs else None
+        if rest is not None:
+            self._upload(*rest)
+        while True:
+            with self._lock:
+                pending = list(self._pending)
+            if not pending:
+                break
+            for upload in pending:
+                upload.exception()
+        self._raise_failure()
+
+    def _take(self) -> tuple[bytearray, list[PackedBlob]]:
+        taken = self._buffer, self._blobs
+        self._buffer, self._blobs = bytearray(), []
+        return taken
+
+    def _upload(self, buffer: bytearray, blobs: list[PackedBlob]) -> None:
+        # Bounds memory: who fills packs faster than the store takes them waits here.
+        self._slots.acquire()
+        try:
+            upload = self._uploads.submit(self._store_pack, buffer, blobs)
+        except BaseException:
+            self._slots.release()
+            raise
+        with self._lock:
+            self._pending.add(upload)
+        upload.add_done_callback(self._uploaded)
+
+    def _store_pack(self, buffer: bytearray, blobs: list[PackedBlob]) -> None:
+        buffer += encode_header(blobs, self._key)
+        pack_id = hashlib.sha256(buffer).digest()
+        self._store.put(FileKind.DATA, pack_id.hex(), buffer)
+        self._stored(IndexedPack(pack_id, blobs), len(buffer))
+
+    def _uploaded(self, upload: Future[None]) -> None:
+        self._slots.release()
+        with self._lock:
+            if upload.cancelled():
+                self._pending.discard(upload)
+                return
+            self._failure = self._failure or upload.exception()
+            self._pending.discard(upload)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+class IndexWriter:
+    """Teaches the index in memory each stored pack, and writes index files while a long backup goes on."""
+
+    def __init__(self, index: Index, save_file: SaveFile) -> None:
+        self._index, self._save_file = index, save_file
+        self._lock = threading.Lock()
+        self._packs: list[IndexedPack] = []
+        self._blobs = 0
+        self._begun = time.monotonic()
+        self.bytes_stored = 0
+
+    def add_pack(self, pack: IndexedPack, size: int) -> None:
+        """Note a pack that the store has; `size` in bytes."""
+        with self._lock:
+            self._index.add_pack(pack)
+            self._packs.append(pack)
+            self._blobs += len(pack.blobs)
+            self.bytes_stored += size
+            is_due = self._blobs >= BLOBS_PER_FILE or time.monotonic() - self._begun >= INDEX_EVERY_S
+            packs = self._take() if is_due else []
+        self._write(packs)
+
+    def flush(self) -> None:
+        with self._lock:
+            packs = self._take()
+        self._write(packs)
+
+    def _take(self) -> list[IndexedPack]:
+        packs, self._packs, self._blobs, self._begun = self._packs, [], 0, time.monotonic()
+        return packs
+
+    def _write(self, packs: list[IndexedPack]) -> None:
+        if packs:
+            self._save_file(FileKind.INDEX, encode_index(packs))
+
+
+def seal_blob(key: SealingKey, data: Buffer, version: int) -> tuple[bytearray, int]:
+    """Return the sealed blob and its uncompressed length (0: stored raw), as a repository of `version` has it."""
+    frame = compress(data) if version >= 2 else None
+    if frame is None:
+        return key.seal(data), 0
+    return key.seal(frame), len(data)
+
+
+class RepositoryWriter:
+    """Adds blobs to a repository, each once. Safe for use from several threads; a context manager that flushes.
+
+    Leaving the block by an exception gives up what is not stored yet: nothing names it, so nothing is broken.
+    """
+
+    def __init__(
+        self, store: Store, key: SealingKey, version: int, index: Index, save_file: SaveFile, uploads: int = UPLOADS
+    ) -> None:
+        self._key, self._version, self._index = key, version, index
+        self._executor = ThreadPoolExecutor(uploads, thread_name_prefix="upload")
+        slots = threading.BoundedSemaphore(uploads + 1)
+        self.indexing = IndexWriter(index, save_file)
+        self._packers = {
+            blob_type: PackWriter(store, key, blob_type, self._executor, slots, self.indexing.add_pack)
+            for blob_type in BlobType
+        }
+        self._claims = threading.Lock()
+        self._claimed: set[tuple[BlobType, bytes]] = set()
+
+    def __enter__(self) -> "RepositoryWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def bytes_stored(self) -> int:
+        """The bytes of the packs that the store has taken."""
+        return self.indexing.bytes_stored
+
+    def claim(self, blob_type: BlobType, blob_id: bytes) -> bool:
+        """Return whether the blob is new; who gets True must add it, everybody else need not."""
+        if self._index.has(blob_type, blob_id):
+            return False
+        with self._claims:
+            if (blob_type, blob_id) in self._claimed:
+                return False
+            self._claimed.add((blob_type, blob_id))
+            return True
+
+    def add_blob(self, blob_type: BlobType, blob_id: bytes, data: Buffer) -> bool:
+        """Store the blob unless the repository has it; return whether it was new. `blob_id`: SHA-256 of `data`."""
+        if not self.claim(blob_type, blob_id):
+            return False
+        self.add_claimed(blob_type, blob_id, data)
+        return True
+
+    def add_claimed(self, blob_type: BlobType, blob_id: bytes, data: Buffer) -> int:
+        """Store a blob that `claim` answered True for; return its stored size in bytes."""
+        sealed, uncompressed_length = seal_blob(self._key, data, self._version)
+        self._packers[blob_type].add(blob_id, sealed, uncompressed_length)
+        return len(sealed)
+
+    def flush(self) -> None:
+        """Return once every blob that was added is stored and named by an index file."""
+        for packer in self._packers.values():
+            packer.flush()
+        self.indexing.flush()
