@@ -6,7 +6,7 @@ One stored credential serves both: a strong hash over that digest.
 
 import hashlib
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.auth.hashers import acheck_password, check_password, make_password
 from django.contrib.auth.models import AbstractUser, UserManager
@@ -49,7 +49,7 @@ class User(AbstractUser):
 
     role = models.CharField(_("role"), max_length=16, choices=Role.choices, default=Role.VIEWER)
 
-    objects = AccountManager()
+    objects: ClassVar[AccountManager] = AccountManager()
 
     class Meta:
         verbose_name = _("account")
@@ -81,11 +81,11 @@ class User(AbstractUser):
         self._password = None
         self.password = make_password(digest.lower())
 
-    def check_password(self, raw_password: str) -> bool:
-        return self.check_password_digest(password_digest(raw_password))
+    def check_password(self, raw_password: str | None) -> bool:
+        return raw_password is not None and self.check_password_digest(password_digest(raw_password))
 
-    async def acheck_password(self, raw_password: str) -> bool:
-        return await acheck_password(password_digest(raw_password), self.password)
+    async def acheck_password(self, raw_password: str | None) -> bool:
+        return raw_password is not None and await acheck_password(password_digest(raw_password), self.password)
 
     def check_password_digest(self, digest: str) -> bool:
         return check_password(digest.lower(), self.password)

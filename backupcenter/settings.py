@@ -7,6 +7,7 @@ Every variable has the prefix `BACKUPCENTER_` and is described in docs/operating
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -196,7 +197,7 @@ SPECTACULAR_SETTINGS = {
 
 EVENTSTREAM_STORAGE_CLASS = "django_eventstream.storage.DjangoModelStorage"
 _redis = urlsplit(REDIS_URL)
-EVENTSTREAM_REDIS = {
+EVENTSTREAM_REDIS: dict[str, Any] = {
     "host": _redis.hostname or "127.0.0.1",
     "port": _redis.port or 6379,
     "db": int(_redis.path.lstrip("/") or 0),
