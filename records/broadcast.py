@@ -45,33 +45,17 @@ class Hub:
         self._recent: list[LoggedEvent] = []
         self._progress: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
         self.progress_count = 0
-        self._listeners = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._look = asyncio.Event()
         self._news = asyncio.Event()
-        self._joining = asyncio.Lock()
+        self._starting = asyncio.Lock()
 
-    async def join(self) -> None:
-        """Count a listener in; the first one makes the hub follow the log. Raises django.db.Error."""
-        async with self._joining:
+    async def start(self) -> None:
+        """Begin to follow the log, unless it is followed already. Raises django.db.Error."""
+        async with self._starting:
             if not self._tasks:
                 self.number = await self.database.run(current_number, CHANNEL)
-                self._recent.clear()
                 self._tasks = [asyncio.create_task(self._follow_log()), asyncio.create_task(self._follow_redis())]
-            self._listeners += 1
-
-    async def leave(self) -> None:
-        """Count a listener out; with the last one the hub rests, and holds no connection."""
-        self._listeners -= 1
-        async with self._joining:
-            if self._listeners or not self._tasks:
-                return
-            tasks, self._tasks = self._tasks, []
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            with contextlib.suppress(DatabaseFailure):
-                await self.database.disconnect()
 
     @property
     def news(self) -> asyncio.Event:

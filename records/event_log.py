@@ -48,7 +48,7 @@ def encode(kind: str, data: str, channel: str, number: int | None = None) -> byt
 
 
 class DatabaseThread:
-    """The one thread that listeners reach the database through; its connection stays open until `close`."""
+    """The one thread that listeners reach the database through; its connection stays open."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="events")
@@ -56,10 +56,6 @@ class DatabaseThread:
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Return what `function` returns. Raises its errors; django.db.OperationalError if the database is away."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._call, function, *arguments)
-
-    async def disconnect(self) -> None:
-        """Close the connection; the next `run` opens another."""
-        await self.run(connection.close)
 
     @staticmethod
     def _call(function: Callable[..., T], *arguments: object) -> T:

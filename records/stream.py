@@ -71,7 +71,7 @@ class EventStream:
                 await _refuse(send, 401, message, (b"www-authenticate", b"Token"))
                 return
             resume_after = _resume_after(headers, query)
-            await self._hub.join()
+            await self._hub.start()
         except BadEventId:
             await _refuse(send, 400, _("Last-Event-ID is none that this stream gave."))
             return
@@ -84,7 +84,6 @@ class EventStream:
             await _until_disconnected(receive, self._stream(send, visitor, resume_after))
         finally:
             self._depart(visitor)
-            await self._hub.leave()
 
     async def _stream(self, send: Send, visitor: Visitor, resume_after: int | None) -> None:
         """Send events from the one after `resume_after` (None: from now on) until the visitor is refused."""

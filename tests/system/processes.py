@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,18 +46,14 @@ class Process:
         """Ask it to end; kill its whole group if it does not."""
         if self.is_running:
             self.popen.terminate()
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self.popen.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                pass
         self.kill_group()
 
     def kill_group(self) -> None:
         """End the process and all that it started."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.popen.wait()
 
     def threads(self) -> int:
@@ -111,13 +107,14 @@ class Installation:
         stdin: int = subprocess.DEVNULL,
         stdout: int | None = None,
     ) -> Process:
-        """Start a program and return once `ready` answers true. Raises AssertionError with its log if it ends before."""
+        """Start a program; return once `ready` answers true. Raises AssertionError with its log if it ends."""
         log = self.directory / f"{name}.log"
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 command,
                 cwd=TOP,
-                env=environment or self.environment,
+                # Names the process in PostgreSQL's list of connections.
+                env={**(environment or self.environment), "PGAPPNAME": name},
                 stdin=stdin,
                 stdout=output if stdout is None else stdout,
                 stderr=output,
@@ -154,11 +151,9 @@ class Installation:
         ready = lambda: accepts(self.redis_port)  # noqa: E731
         return self.start("redis", redis_program(), *options, *safety, ready=ready)
 
-    def web(self, *options: str) -> Process:
-        command = [sys.executable, "-m", "uvicorn", "backupcenter.asgi:application", "--host", "127.0.0.1"]
-        return self.start(
-            "web", *command, "--port", str(self.port), "--lifespan", "off", *options, ready=lambda: accepts(self.port)
-        )
+    def web(self, application: str = "backupcenter.asgi:application") -> Process:
+        command = [sys.executable, "-m", "uvicorn", application, "--host", "127.0.0.1", "--port", str(self.port)]
+        return self.start("web", *command, "--lifespan", "off", ready=lambda: accepts(self.port))
 
     def beat(self, name: str = "beat") -> Process:
         command = [sys.executable, "-m", "celery", "-A", "backupcenter", "beat", "-l", "INFO", "--pidfile="]
