@@ -1,0 +1,146 @@
+"""Metadata of an entry on this machine: reading a path into a Node, and giving a Node's metadata to a path.
+
+Extended attributes include POSIX ACLs (``system.posix_acl_access`` and ``_default``). Contents of files and directories
+are not read or written here. As restic does by default, the access time is not kept: it is stored as the modification time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import stat
+from functools import lru_cache
+
+from engine.node import TYPE_OF_FORMAT, Node, go_mode, unix_permissions
+
+_NO_XATTRS = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES)
+
+
+def read_node(
+    path: bytes, name: bytes, status: os.stat_result | None = None, *, descriptor: int | None = None
+) -> Node | None:
+    """The node of a path without its content or subtree, or None for what is not backed up (sockets, unknown kinds).
+
+    `status` is an lstat taken already; `descriptor` an open file to read extended attributes from. A symbolic link is
+    not followed. Raises OSError when the path is gone or cannot be read.
+    """
+    if status is None:
+        status = os.lstat(path)
+    kind = TYPE_OF_FORMAT.get(stat.S_IFMT(status.st_mode))
+    if kind is None or kind == "socket":
+        return None
+    is_file, is_dir = kind == "file", kind == "dir"
+    has_links = not is_dir and kind != "fifo"
+    links = status.st_nlink if has_links else 0
+    return Node(
+        name,
+        kind,
+        go_mode(status.st_mode),
+        status.st_mtime_ns,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_uid,
+        status.st_gid,
+        user_name(status.st_uid),
+        group_name(status.st_gid),
+        status.st_ino,
+        status.st_dev if links > 1 else 0,
+        status.st_size if is_file else 0,
+        links,
+        os.readlink(path) if kind == "symlink" else b"",
+        read_xattrs(path if descriptor is None else descriptor),
+        status.st_rdev if kind in ("dev", "chardev") else 0,
+        () if is_file else None,
+    )
+
+
+def read_xattrs(path: bytes | int) -> tuple[tuple[str, bytes], ...]:
+    """Names and values of the extended attributes, in the file system's order; empty where there are none to be had."""
+    try:
+        names = os.listxattr(path) if isinstance(path, int) else os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _NO_XATTRS:
+            return ()
+        raise
+    if not names:
+        return ()
+    found = []
+    for name in names:
+        try:
+            value = os.getxattr(path, name) if isinstance(path, int) else os.getxattr(path, name, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _NO_XATTRS:  # removed meanwhile, or not ours to read
+                continue
+            raise
+        found.append((os.fsencode(name).decode("utf-8", "replace"), value))
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def user_name(uid: int) -> str:
+    """The name of a user id, empty when the machine knows none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+@lru_cache(maxsize=4096)
+def group_name(gid: int) -> str:
+    """The name of a group id, empty when the machine knows none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return ""
+
+
+def apply_metadata(node: Node, path: bytes, *, descriptor: int | None = None) -> list[OSError]:
+    """Give owner, extended attributes, mode and times of `node` to `path`, and return what could not be set.
+
+    `descriptor`, an open file of the same entry, saves path look-ups. Owners are numeric, as restic restores them; only
+    root can give files away, so for others a refusal to change the owner is no failure. A directory's times hold only
+    if this is called after its entries were made.
+    """
+    failures: list[OSError] = []
+    target: bytes | int = path if descriptor is None else descriptor
+    is_link = node.type == "symlink"
+    follow = descriptor is not None
+    try:
+        if descriptor is not None:
+            os.fchown(descriptor, node.uid, node.gid)
+        else:
+            os.lchown(path, node.uid, node.gid)
+    except OSError as error:
+        if not (error.errno == errno.EPERM and os.geteuid() != 0):
+            failures.append(error)
+    # After the owner, because chown clears the setuid bit; before ACLs, which refine the mode.
+    if not is_link:
+        try:
+            os.chmod(target, unix_permissions(node.mode))
+        except OSError as error:
+            failures.append(error)
+    failures += _apply_xattrs(node, target, follow)
+    try:
+        os.utime(target, ns=(node.atime_ns, node.mtime_ns), follow_symlinks=follow)
+    except OSError as error:
+        failures.append(error)
+    return failures
+
+
+def _apply_xattrs(node: Node, target: bytes | int, follow: bool) -> list[OSError]:
+    failures = []
+    wanted = dict(node.xattrs)
+    with contextlib.suppress(OSError):  # where attributes cannot be listed there are none to remove
+        for name in os.listxattr(target, follow_symlinks=follow):
+            if name not in wanted and not name.startswith("security."):
+                with contextlib.suppress(OSError):
+                    os.removexattr(target, name, follow_symlinks=follow)
+    for name, value in wanted.items():
+        try:
+            os.setxattr(target, name, value, follow_symlinks=follow)
+        except OSError as error:
+            failures.append(error)
+    return failures

@@ -1,0 +1,257 @@
+"""One entry of a directory, and its JSON exactly as restic (Go) writes it.
+
+The format is ``node`` in restic's ``doc/design.rst``; field order, omitted empty fields, escapes and times are those of
+Go's ``encoding/json``, ``strconv.Quote`` and ``time.RFC3339Nano``, so that equal entries give equal trees whichever tool
+wrote them. Nothing here touches the file system: see ``metadata`` for that.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+import stat
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import DataDamaged
+from engine.gotime import format_ns, parse_ns
+
+_quote_json = json.encoder.encode_basestring
+
+# Go's os.FileMode keeps the permission bits and has bits of its own for everything else.
+_GO_TYPE = {
+    stat.S_IFREG: 0,
+    stat.S_IFDIR: 1 << 31,
+    stat.S_IFLNK: 1 << 27,
+    stat.S_IFBLK: 1 << 26,
+    stat.S_IFCHR: 1 << 26 | 1 << 21,
+    stat.S_IFIFO: 1 << 25,
+    stat.S_IFSOCK: 1 << 24,
+}
+_GO_SETUID, _GO_SETGID, _GO_STICKY = 1 << 23, 1 << 22, 1 << 20
+
+TYPE_OF_FORMAT = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFBLK: "dev",
+    stat.S_IFCHR: "chardev",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
+_GO_BITS_OF_TYPE = {name: _GO_TYPE[fmt] for fmt, name in TYPE_OF_FORMAT.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A file, directory or other entry. Names and targets are raw bytes, times nanoseconds since 1970, ids 32 raw bytes.
+
+    ``mode`` is Go's ``os.FileMode``; `unix_permissions` gives the twelve bits that ``chmod`` takes. ``content`` is None
+    for everything but files; ``subtree`` is None for everything but directories.
+    """
+
+    name: bytes
+    type: str
+    mode: int = 0
+    mtime_ns: int = 0
+    atime_ns: int = 0
+    ctime_ns: int = 0
+    uid: int = 0
+    gid: int = 0
+    user: str = ""
+    group: str = ""
+    inode: int = 0
+    device_id: int = 0
+    size: int = 0
+    links: int = 0
+    linktarget: bytes = b""
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+    device: int = 0
+    content: tuple[bytes, ...] | None = None
+    subtree: bytes | None = None
+
+    @property
+    def is_dir(self) -> bool:
+        return self.type == "dir"
+
+    def to_json(self) -> bytes:
+        """The node as one JSON object, byte for byte as restic writes it."""
+        content = "null" if self.content is None else '["' + '","'.join(map(bytes.hex, self.content)) + '"]'
+        if self.content == ():
+            content = "[]"
+        subtree = "" if self.subtree is None else f',"subtree":"{self.subtree.hex()}"'
+        return self.head_json() + f"{content}{subtree}}}".encode()
+
+    def head_json(self) -> bytes:
+        """The JSON up to and including ``"content":`` - everything that can be said without reading the file."""
+        mtime = format_ns(self.mtime_ns)
+        atime = mtime if self.atime_ns == self.mtime_ns else format_ns(self.atime_ns)
+        ctime = mtime if self.ctime_ns == self.mtime_ns else format_ns(self.ctime_ns)
+        parts = [f'{{"name":{quote_name(self.name)},"type":"{self.type}"']
+        if self.mode:
+            parts.append(f'"mode":{self.mode}')
+        parts.append(f'"mtime":"{mtime}","atime":"{atime}","ctime":"{ctime}","uid":{self.uid},"gid":{self.gid}')
+        if self.user:
+            parts.append(f'"user":{go_string(self.user)}')
+        if self.group:
+            parts.append(f'"group":{go_string(self.group)}')
+        if self.inode:
+            parts.append(f'"inode":{self.inode}')
+        if self.device_id:
+            parts.append(f'"device_id":{self.device_id}')
+        if self.size:
+            parts.append(f'"size":{self.size}')
+        if self.links:
+            parts.append(f'"links":{self.links}')
+        if self.linktarget:
+            parts.extend(_linktarget_json(self.linktarget))
+        if self.xattrs:
+            listed = ",".join(
+                f'{{"name":{go_string(name)},"value":"{b64encode(value).decode()}"}}' for name, value in self.xattrs
+            )
+            parts.append(f'"extended_attributes":[{listed}]')
+        if self.device:
+            parts.append(f'"device":{self.device}')
+        parts.append('"content":')
+        return ",".join(parts).encode()
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Node:
+        """The node in a decoded JSON object. Raises DataDamaged when it is not one."""
+        try:
+            target = raw.get("linktarget_raw")
+            content = raw.get("content")
+            subtree = raw.get("subtree")
+            return cls(
+                name=unquote_name(raw["name"]),
+                type=raw["type"],
+                mode=raw.get("mode", 0),
+                mtime_ns=parse_ns(raw["mtime"]) if "mtime" in raw else 0,
+                atime_ns=parse_ns(raw["atime"]) if "atime" in raw else 0,
+                ctime_ns=parse_ns(raw["ctime"]) if "ctime" in raw else 0,
+                uid=raw.get("uid", 0),
+                gid=raw.get("gid", 0),
+                user=raw.get("user", ""),
+                group=raw.get("group", ""),
+                inode=raw.get("inode", 0),
+                device_id=raw.get("device_id", 0),
+                size=raw.get("size", 0),
+                links=raw.get("links", 0),
+                linktarget=b64decode(target) if target else raw.get("linktarget", "").encode(),
+                xattrs=tuple(
+                    (attribute["name"], b64decode(attribute["value"] or ""))
+                    for attribute in raw.get("extended_attributes") or ()
+                ),
+                device=raw.get("device", 0),
+                content=None if content is None else tuple(map(_decode_id, content)),
+                subtree=None if subtree is None else _decode_id(subtree),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise DataDamaged(f"A directory entry in the repository cannot be read: {error}") from error
+
+
+def go_mode(st_mode: int) -> int:
+    """``st_mode`` as Go's ``os.FileMode``."""
+    mode = st_mode & 0o777 | _GO_TYPE.get(stat.S_IFMT(st_mode), 1 << 19)
+    if st_mode & 0o7000:
+        mode |= _GO_SETUID if st_mode & stat.S_ISUID else 0
+        mode |= _GO_SETGID if st_mode & stat.S_ISGID else 0
+        mode |= _GO_STICKY if st_mode & stat.S_ISVTX else 0
+    return mode
+
+
+def unix_permissions(mode: int) -> int:
+    """The twelve permission bits, as ``chmod`` takes them, of a Go ``os.FileMode``."""
+    bits = mode & 0o777
+    bits |= stat.S_ISUID if mode & _GO_SETUID else 0
+    bits |= stat.S_ISGID if mode & _GO_SETGID else 0
+    bits |= stat.S_ISVTX if mode & _GO_STICKY else 0
+    return bits
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+_HTML_SPECIAL = re.compile("[<>&\u2028\u2029]")
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_NAME_SPECIAL = re.compile(r'["\\]')
+_SHORT_ESCAPES = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v",
+                  '"': r"\"", "\\": r"\\"}  # fmt: skip
+_ESCAPED = re.compile(rb'\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|([abfnrtv\\"\']))')
+_UNESCAPE = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v",
+             b"\\": b"\\", b'"': b'"', b"'": b"'"}  # fmt: skip
+
+
+def go_string(text: str) -> str:
+    """A JSON string as Go's ``encoding/json`` writes it: with HTML's special characters and line separators escaped."""
+    quoted = _quote_json(text)
+    if _HTML_SPECIAL.search(quoted) is None:
+        return quoted
+    return _HTML_SPECIAL.sub(lambda found: f"\\u{ord(found.group()):04x}", quoted)
+
+
+def quote_name(name: bytes) -> str:
+    """A name as JSON string: Go-quoted first (so that any bytes survive), then JSON-escaped."""
+    return go_string(_go_quote(name))
+
+
+def _go_quote(name: bytes) -> str:
+    """``strconv.Quote`` without the surrounding quotation marks."""
+    text = name.decode("utf-8", "surrogateescape")
+    # Go calls printable what Python does: letters, marks, numbers, punctuation, symbols and the ASCII space.
+    if text.isprintable() and _NAME_SPECIAL.search(text) is None:
+        return text
+    return "".join(map(_quote_character, text))
+
+
+def _quote_character(character: str) -> str:
+    if character in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[character]
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def unquote_name(text: str) -> bytes:
+    """The raw bytes of a name as it stands in a decoded JSON object. Raises ValueError for an unknown escape."""
+    raw = text.encode()
+    if b"\\" not in raw:
+        return raw
+    # What is left of each backslash pair must be a known escape, or the name would silently become another.
+    if b"\\" in _ESCAPED.sub(b"", raw):
+        raise ValueError(f"unknown escape in the name {text!r}")
+    return _ESCAPED.sub(_unescape, raw)
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    byte, short, long, octal, letter = found.groups()
+    if byte is not None:
+        return bytes((int(byte, 16),))
+    if letter is not None:
+        return _UNESCAPE[letter]
+    if octal is not None:
+        return bytes((int(octal, 8),))
+    return chr(int(short or long, 16)).encode()
+
+
+def _linktarget_json(target: bytes) -> list[str]:
+    try:
+        return [f'"linktarget":{go_string(target.decode())}']
+    except UnicodeDecodeError:
+        # Go shows an escaped replacement character for each byte that is not UTF-8; the raw field has the truth.
+        pieces = _NOT_UTF8.split(target.decode("utf-8", "surrogateescape"))
+        shown = "\\ufffd".join(go_string(piece)[1:-1] for piece in pieces)
+        return [f'"linktarget":"{shown}"', f'"linktarget_raw":"{b64encode(target).decode()}"']
+
+
+def _decode_id(text: str) -> bytes:
+    raw = binascii.unhexlify(text)
+    if len(raw) != 32:
+        raise ValueError(f"an id of {len(raw)} bytes")
+    return raw

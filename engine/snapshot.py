@@ -1,0 +1,208 @@
+"""Snapshots: the small files that name a tree, and say of what, where and when it was taken.
+
+Reading and writing their JSON, finding one by id, prefix or ``latest``, and choosing the parent of the next one. Format:
+``Snapshots`` in restic's ``doc/design.rst``; fields that are unknown here are dropped on reading.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from engine.errors import DataDamaged, FileMissing, SnapshotNotFound
+from engine.gotime import format_time, parse_time
+from engine.node import go_string
+from engine.store import FileKind, Store
+
+_READERS = 4
+
+
+class SnapshotFiles(Protocol):
+    """What this module needs of a repository."""
+
+    store: Store
+
+    def load_file(self, kind: FileKind, name: str) -> bytes: ...
+
+    def save_file(self, kind: FileKind, payload: bytes) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSummary:
+    """What the run that made a snapshot counted; bytes of content, `data_added_packed` as stored."""
+
+    backup_start: datetime
+    backup_end: datetime
+    files_new: int = 0
+    files_changed: int = 0
+    files_unmodified: int = 0
+    dirs_new: int = 0
+    dirs_changed: int = 0
+    dirs_unmodified: int = 0
+    data_blobs: int = 0
+    tree_blobs: int = 0
+    data_added: int = 0
+    data_added_packed: int = 0
+    total_files_processed: int = 0
+    total_bytes_processed: int = 0
+
+
+_COUNTS = tuple(SnapshotSummary.__slots__[2:])
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot file. `id` is its name (64 hexadecimal digits, empty until it is saved), `tree` 32 raw bytes."""
+
+    time: datetime
+    tree: bytes
+    paths: tuple[str, ...]
+    hostname: str = ""
+    username: str = ""
+    uid: int = 0
+    gid: int = 0
+    excludes: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    parent: str | None = None
+    original: str | None = None
+    program_version: str = ""
+    summary: SnapshotSummary | None = None
+    id: str = ""
+
+    @property
+    def short_id(self) -> str:
+        return self.id[:8]
+
+    def encode(self) -> bytes:
+        """The JSON that restic would write."""
+        fields: list[str] = [f'"time":"{format_time(self.time)}"']
+        if self.parent:
+            fields.append(f'"parent":"{self.parent}"')
+        fields.append(f'"tree":"{self.tree.hex()}"')
+        fields.append(f'"paths":{_encode_list(self.paths)}')
+        for name, text in (("hostname", self.hostname), ("username", self.username)):
+            if text:
+                fields.append(f'"{name}":{go_string(text)}')
+        for name, number in (("uid", self.uid), ("gid", self.gid)):
+            if number:
+                fields.append(f'"{name}":{number}')
+        for name, texts in (("excludes", self.excludes), ("tags", self.tags)):
+            if texts:
+                fields.append(f'"{name}":{_encode_list(texts)}')
+        if self.original:
+            fields.append(f'"original":"{self.original}"')
+        if self.program_version:
+            fields.append(f'"program_version":{go_string(self.program_version)}')
+        if self.summary:
+            counts = ",".join(f'"{name}":{getattr(self.summary, name)}' for name in _COUNTS)
+            start, end = format_time(self.summary.backup_start), format_time(self.summary.backup_end)
+            fields.append(f'"summary":{{"backup_start":"{start}","backup_end":"{end}",{counts}}}')
+        return ("{" + ",".join(fields) + "}").encode("utf-8", "replace")
+
+    @classmethod
+    def decode(cls, content: bytes, snapshot_id: str) -> Snapshot:
+        """The snapshot in a file's plaintext. Raises DataDamaged."""
+        try:
+            raw: dict[str, Any] = json.loads(content)
+            summary = raw.get("summary")
+            return cls(
+                time=parse_time(raw["time"]),
+                tree=bytes.fromhex(raw["tree"]),
+                paths=tuple(map(str, raw["paths"] or ())),
+                hostname=str(raw.get("hostname", "")),
+                username=str(raw.get("username", "")),
+                uid=int(raw.get("uid", 0)),
+                gid=int(raw.get("gid", 0)),
+                excludes=tuple(map(str, raw.get("excludes") or ())),
+                tags=tuple(map(str, raw.get("tags") or ())),
+                parent=raw.get("parent"),
+                original=raw.get("original"),
+                program_version=str(raw.get("program_version", "")),
+                summary=_decode_summary(summary) if summary else None,
+                id=snapshot_id,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataDamaged(f"the snapshot {snapshot_id[:8]} is damaged") from error
+
+
+def save_snapshot(files: SnapshotFiles, snapshot: Snapshot) -> str:
+    """Write the snapshot and return its id."""
+    return files.save_file(FileKind.SNAPSHOTS, snapshot.encode())
+
+
+def load_snapshot(files: SnapshotFiles, snapshot_id: str) -> Snapshot:
+    """The snapshot of a full id. Raises SnapshotNotFound, DataDamaged."""
+    try:
+        return Snapshot.decode(files.load_file(FileKind.SNAPSHOTS, snapshot_id), snapshot_id)
+    except FileMissing as error:
+        raise SnapshotNotFound(f"there is no snapshot {snapshot_id}") from error
+
+
+def iter_snapshots(files: SnapshotFiles) -> Iterator[Snapshot]:
+    """Every snapshot, in no particular order; one that is removed meanwhile is left out."""
+    names = [name for name, _ in files.store.list(FileKind.SNAPSHOTS)]
+
+    def load(name: str) -> Snapshot | None:
+        try:
+            return load_snapshot(files, name)
+        except SnapshotNotFound:
+            return None
+
+    if len(names) < 2:
+        yield from filter(None, map(load, names))
+        return
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="snapshots") as readers:
+        yield from filter(None, readers.map(load, names))
+
+
+def find_snapshot(
+    files: SnapshotFiles, name: str, *, host: str | None = None, paths: Sequence[str] = ()
+) -> Snapshot:
+    """The one snapshot that `name` means: an id, the beginning of one, or ``latest``.
+
+    `host` and `paths` narrow ``latest`` down. Raises SnapshotNotFound when none fits, or a prefix fits several.
+    """
+    if name == "latest":
+        found = latest_snapshot(iter_snapshots(files), host=host, paths=paths)
+        if found is None:
+            raise SnapshotNotFound("there is no snapshot yet that fits")
+        return found
+    matching = [full for full, _ in files.store.list(FileKind.SNAPSHOTS) if full.startswith(name)]
+    if not name or not matching:
+        raise SnapshotNotFound(f"there is no snapshot {name!r}")
+    if len(matching) > 1:
+        raise SnapshotNotFound(f"the snapshot id {name!r} is ambiguous: it begins {len(matching)} ids")
+    return load_snapshot(files, matching[0])
+
+
+def latest_snapshot(
+    snapshots: Iterable[Snapshot],
+    *,
+    host: str | None = None,
+    paths: Sequence[str] = (),
+    not_after: datetime | None = None,
+) -> Snapshot | None:
+    """The newest of the snapshots of a host that contains all the paths. It is the parent of the next of them."""
+    wanted = {posixpath.normpath(path) for path in paths}
+    fitting = (
+        snapshot
+        for snapshot in snapshots
+        if (host is None or snapshot.hostname == host)
+        and wanted <= set(snapshot.paths)
+        and (not_after is None or snapshot.time <= not_after)
+    )
+    return max(fitting, key=lambda snapshot: snapshot.time, default=None)
+
+
+def _encode_list(texts: Iterable[str]) -> str:
+    return "[" + ",".join(map(go_string, texts)) + "]"
+
+
+def _decode_summary(raw: dict[str, Any]) -> SnapshotSummary:
+    counts = {name: int(raw.get(name, 0)) for name in _COUNTS}
+    return SnapshotSummary(parse_time(raw["backup_start"]), parse_time(raw["backup_end"]), **counts)
