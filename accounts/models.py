@@ -33,9 +33,7 @@ class AccountManager(UserManager["User"]):
         user.set_password(password)
         return user
 
-    def create_superuser(
-        self, username: str, email: str | None = None, password: str | None = None, **fields: Any
-    ) -> "User":
+    def create_superuser(self, username: str, email: str | None = None, password: str | None = None, **fields: Any) -> "User":
         return super().create_superuser(username, email, password, **{"role": User.Role.ADMINISTRATOR, **fields})
 
 
@@ -63,12 +61,17 @@ class User(AbstractUser):
 
     @property
     def is_administrator(self) -> bool:
-        return self.is_active and self.role == self.Role.ADMINISTRATOR
+        return self.has_role(self.Role.ADMINISTRATOR)
 
     @property
     def is_operator(self) -> bool:
         """Whether the account may run and change backups (administrators may too)."""
-        return self.is_active and self.role in {self.Role.ADMINISTRATOR, self.Role.OPERATOR}
+        return self.has_role(self.Role.OPERATOR)
+
+    def has_role(self, role: str) -> bool:
+        """Whether the account may do what `role` may; each role includes those below it."""
+        ranks = [self.Role.VIEWER, self.Role.OPERATOR, self.Role.ADMINISTRATOR]
+        return self.is_active and ranks.index(self.Role(self.role)) >= ranks.index(self.Role(role))
 
     def set_password(self, raw_password: str | None) -> None:
         self._password = raw_password

@@ -4,8 +4,23 @@
 """
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import URLPattern, URLResolver, include, path, re_path
 
-urlpatterns = [
+from backupcenter.api.documents import SchemaView, SwaggerView
+from backupcenter.api.errors import unknown_route
+
+handler400 = "backupcenter.api.errors.bad_request"
+handler403 = "backupcenter.api.errors.permission_denied"
+handler404 = "backupcenter.api.errors.not_found"
+handler500 = "backupcenter.api.errors.server_error"
+
+urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
+    path("", include("accounts.urls")),
+    path("api/", include("storage.urls")),
+    path("api/", include("clients.urls")),
+    re_path(r"^api/schema/?$", SchemaView.as_view(), name="schema"),
+    re_path(r"^api/docs/?$", SwaggerView.as_view(url_name="schema"), name="docs"),
+    # Nothing may follow this line below /api.
+    re_path(r"^api(/.*)?$", unknown_route),
 ]

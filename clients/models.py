@@ -79,9 +79,7 @@ class JoinToken(models.Model):
     """A one-time, expiring permission for an agent to join; bound to a client or free to create one."""
 
     token_hash = models.CharField(max_length=64, unique=True, editable=False)
-    client = models.ForeignKey(
-        Client, models.CASCADE, null=True, blank=True, related_name="join_tokens", verbose_name=_("client")
-    )
+    client = models.ForeignKey(Client, models.CASCADE, null=True, blank=True, related_name="join_tokens", verbose_name=_("client"))
     expires_at = models.DateTimeField(_("expires"))
     used_at = models.DateTimeField(_("used"), null=True, blank=True)
     created_by = models.CharField(_("created by"), max_length=150, blank=True)
@@ -100,7 +98,5 @@ class JoinToken(models.Model):
         """Return a new permission and its token, which is shown once and not stored."""
         token = secrets.token_urlsafe(32)
         expires_at = timezone.now() + timedelta(seconds=settings.JOIN_TOKEN_LIFETIME_S)
-        row = cls.objects.create(
-            token_hash=hash_token(token), client=client, created_by=created_by, expires_at=expires_at
-        )
+        row = cls.objects.create(token_hash=hash_token(token), client=client, created_by=created_by, expires_at=expires_at)
         return row, token

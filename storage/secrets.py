@@ -19,9 +19,7 @@ MASK = "********"
 
 @functools.lru_cache(maxsize=8)
 def _fernet(keys: tuple[str, ...]) -> MultiFernet:
-    return MultiFernet(
-        [Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"backupcenter:" + key.encode()).digest())) for key in keys]
-    )
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"backupcenter:" + key.encode()).digest())) for key in keys])
 
 
 def encrypt(text: str) -> str:

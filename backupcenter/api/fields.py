@@ -1,0 +1,83 @@
+"""Serializer fields of the API: times in Unix seconds, addresses as numbers, integers that fit the database."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from backupcenter.api.keys import ipv4_number
+
+MAX_INT64 = (1 << 63) - 1
+MAX_INT32 = (1 << 31) - 1
+MAX_IPV4 = (1 << 32) - 1
+# Two days before Python's last second, so that no time zone carries it over.
+MAX_TIME = 253402128000
+
+
+@extend_schema_field({"type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_TIME})
+class UnixTimeField(serializers.Field):  # type: ignore[type-arg]
+    """An aware datetime, in JSON whole seconds since 1970 in UTC."""
+
+    default_error_messages = {
+        "invalid": _("Must be whole seconds since 1970-01-01 00:00 UTC."),
+        "range": _("Is no time between the years 1970 and 9999."),
+    }
+
+    def to_internal_value(self, data: Any) -> datetime:
+        if isinstance(data, str) and data.isascii() and data.isdigit() and len(data) <= 12:
+            data = int(data)
+        if isinstance(data, float) and data.is_integer():
+            data = int(data)
+        if isinstance(data, bool) or not isinstance(data, int):
+            self.fail("invalid")
+        if not 0 <= data <= MAX_TIME:
+            self.fail("range")
+        return datetime.fromtimestamp(data, UTC)
+
+    def to_representation(self, value: datetime) -> int:
+        return int(value.timestamp())
+
+
+@extend_schema_field({"type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_IPV4})
+class Ipv4Field(serializers.Field):  # type: ignore[type-arg]
+    """An IPv4 address as an unsigned 32-bit integer; the dotted form is taken too."""
+
+    default_error_messages = {"invalid": _("Must be an IPv4 address as an unsigned 32-bit integer.")}
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, str):
+            data = ipv4_number(data.strip())
+        if isinstance(data, bool) or not isinstance(data, int) or not 0 <= data <= MAX_IPV4:
+            self.fail("invalid")
+        return int(data)
+
+    def to_representation(self, value: int) -> int:
+        return value
+
+
+class Ipv6Field(serializers.IPAddressField):
+    """An IPv6 address as text, in its canonical form."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(protocol="ipv6", **options)
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Int64Field(serializers.IntegerField):
+    """An integer of 64 bits. `min_value` defaults to 0."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"min_value": 0, "max_value": MAX_INT64, **options})
+
+
+class Int32Field(serializers.IntegerField):
+    """An integer of 32 bits, as the database's plain integer columns hold."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"min_value": -MAX_INT32 - 1, "max_value": MAX_INT32, **options})
