@@ -111,14 +111,9 @@ class _Publisher:
     """Says on Redis that there is news; when Redis does not answer, it gives up at once and rests for a while."""
 
     def __init__(self) -> None:
-        self._redis = Redis(
-            **{
-                **settings.EVENTSTREAM_REDIS,
-                "socket_timeout": REDIS_TIMEOUT_S,
-                "socket_connect_timeout": REDIS_TIMEOUT_S,
-                "retry": Retry(NoBackoff(), 0),
-            }
-        )
+        timeouts = {"socket_timeout": REDIS_TIMEOUT_S, "socket_connect_timeout": REDIS_TIMEOUT_S}
+        options: dict[str, Any] = {**settings.EVENTSTREAM_REDIS, **timeouts, "retry": Retry(NoBackoff(), 0)}
+        self._redis = Redis(**options)
         self._resting_until = 0.0
 
     def publish(self, event_type: str, data: str, event_id: str | None) -> None:

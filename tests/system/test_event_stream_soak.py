@@ -70,10 +70,12 @@ def test_a_thousand_listeners_survive_a_long_outage_on_few_threads_and_connectio
             print(f"100 events heard by all after {await emit_and_hear(100):.1f} s")
             redis.kill()
             outage = time.monotonic() + OUTAGE_S
-            slowest = 0.0
             while time.monotonic() < outage:
-                slowest = max(slowest, await emit_and_hear(1))
-            print(f"{emitter.emitted - 100} events during {OUTAGE_S} s without Redis, heard after {slowest:.1f} s at most")
+                await asyncio.to_thread(emitter.emit, 5)
+                await asyncio.sleep(0.5)
+            during = emitter.emitted - 100
+            last = await emit_and_hear(1)
+            print(f"{during + 1} events during {OUTAGE_S} s without Redis, the last heard by all after {last:.1f} s")
             center.redis()
             print(f"100 events after it heard by all after {await emit_and_hear(100):.1f} s")
             watching.cancel()
