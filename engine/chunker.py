@@ -19,18 +19,14 @@ _cutter = pyfastcdc.FastCDC(AVERAGE_SIZE, min_size=MIN_SIZE, max_size=MAX_SIZE)
 def cut(buffer: Buffer, is_last: bool) -> list[int]:
     """Return the lengths of the chunks at the beginning of `buffer`, in bytes.
 
-    Unless `is_last`, they end where less than the largest chunk remains, since what comes after might move the next
-    boundary: the caller carries the rest over to the beginning of the next buffer. A buffer at least `MAX_SIZE` long always
-    yields a chunk. Releases the interpreter lock while it searches.
+    Unless `is_last`, the chunk that reaches the buffer's end is left out, since what comes after may lengthen it: the
+    caller carries that rest over to the beginning of the next buffer. A buffer of at least `MAX_SIZE` always yields a
+    chunk. Releases the interpreter lock while it searches.
     """
     size = len(buffer)
     if size <= MIN_SIZE:
         return [size] if is_last and size else []
-    lengths: list[int] = []
-    at = 0
-    for chunk in _cutter.cut_buf(buffer):
-        if not is_last and size - at < MAX_SIZE:
-            break
-        lengths.append(chunk.length)
-        at += chunk.length
+    lengths: list[int] = [chunk.length for chunk in _cutter.cut_buf(buffer)]
+    if not is_last and lengths[-1] < MAX_SIZE:
+        del lengths[-1]
     return lengths

@@ -12,7 +12,7 @@ import json
 import re
 import stat
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import DataDamaged
@@ -63,7 +63,8 @@ class Node:
     user: str = ""
     group: str = ""
     inode: int = 0
-    device_id: int = 0
+    # Only of interest where hard links are; restic before 0.17 wrote it always, which makes no node another.
+    device_id: int = field(default=0, compare=False)
     size: int = 0
     links: int = 0
     linktarget: bytes = b""
@@ -76,15 +77,12 @@ class Node:
     def is_dir(self) -> bool:
         return self.type == "dir"
 
-    def to_json(self) -> bytes:
+    def to_json(self) -> str:
         """The node as one JSON object, byte for byte as restic writes it."""
-        content = "null" if self.content is None else '["' + '","'.join(map(bytes.hex, self.content)) + '"]'
-        if self.content == ():
-            content = "[]"
         subtree = "" if self.subtree is None else f',"subtree":"{self.subtree.hex()}"'
-        return self.head_json() + f"{content}{subtree}}}".encode()
+        return f"{self.head_json()}{content_json(self.content)}{subtree}}}"
 
-    def head_json(self) -> bytes:
+    def head_json(self) -> str:
         """The JSON up to and including ``"content":`` - everything that can be said without reading the file."""
         mtime = format_ns(self.mtime_ns)
         atime = mtime if self.atime_ns == self.mtime_ns else format_ns(self.atime_ns)
@@ -115,7 +113,7 @@ class Node:
         if self.device:
             parts.append(f'"device":{self.device}')
         parts.append('"content":')
-        return ",".join(parts).encode()
+        return ",".join(parts)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Node:
@@ -150,6 +148,13 @@ class Node:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DataDamaged(f"A directory entry in the repository cannot be read: {error}") from error
+
+
+def content_json(content: tuple[bytes, ...] | None) -> str:
+    """The value of ``content``: a list of ids, empty for an empty file; null for what has none."""
+    if content is None:
+        return "null"
+    return '["' + '","'.join(map(bytes.hex, content)) + '"]' if content else "[]"
 
 
 def go_mode(st_mode: int) -> int:

@@ -24,11 +24,14 @@ def iter_nodes(tree: bytes) -> Iterator[Node]:
         yield Node.from_json(raw)
 
 
-def iter_raw_nodes(tree: bytes) -> Iterator[tuple[bytes, str]]:
-    """Each entry's raw name and its JSON text as it stands in the tree: for comparing without decoding every field."""
+def iter_raw_nodes(tree: bytes) -> Iterator[tuple[bytes, dict[str, Any], str]]:
+    """Each entry's raw name, decoded JSON and JSON text as it stands: for comparing without decoding every field.
+
+    The text is empty where the tree's writer spaced its JSON otherwise. Raises DataDamaged.
+    """
     for raw, text in _iter_objects(tree):
         try:
-            yield unquote_name(raw["name"]), text
+            yield unquote_name(raw["name"]), raw, text
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DataDamaged("A tree in the repository has an entry without a readable name.") from error
 
@@ -38,9 +41,9 @@ def encode_tree(nodes: Iterable[Node]) -> bytes:
     return join_nodes(node.to_json() for node in sorted(nodes, key=lambda node: node.name))
 
 
-def join_nodes(encoded: Iterable[bytes]) -> bytes:
+def join_nodes(encoded: Iterable[str]) -> bytes:
     """The tree blob of nodes that are encoded already and sorted by raw name."""
-    return b'{"nodes":[' + b",".join(encoded) + b"]}\n"
+    return f'{_OPENING}{",".join(encoded)}]}}\n'.encode()
 
 
 def _iter_objects(tree: bytes) -> Iterator[tuple[dict[str, Any], str]]:
