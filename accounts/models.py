@@ -8,6 +8,7 @@ import hashlib
 import re
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib.auth.hashers import acheck_password, check_password, make_password
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.db import models
@@ -55,9 +56,21 @@ class User(AbstractUser):
         ordering = ["username"]
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        if self.is_superuser:
-            self.role = self.Role.ADMINISTRATOR
+        # The role alone says what an account may do; Django's own marks follow it.
+        self.is_superuser = self.role == self.Role.ADMINISTRATOR
+        self.is_staff = True
         super().save(*args, **kwargs)
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        """Whether the console lets the account do this. `perm`: `app.action_model`."""
+        app, _, codename = perm.partition(".")
+        if app not in settings.OPERATED_APPS:
+            return self.is_administrator or (app in settings.VIEWED_APPS and codename.startswith("view_") and self.is_active)
+        return self.has_role(self.Role.VIEWER if codename.startswith("view_") else self.Role.OPERATOR)
+
+    def has_module_perms(self, app_label: str) -> bool:
+        visible = app_label in settings.VIEWED_APPS or app_label in settings.OPERATED_APPS
+        return self.is_administrator or (self.is_active and visible)
 
     @property
     def is_administrator(self) -> bool:

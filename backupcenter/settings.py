@@ -147,6 +147,14 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "admin:login"
+# What a role may see and change in the console: viewers see these, operators change the latter.
+VIEWED_APPS = ["storage", "clients"]
+OPERATED_APPS = ["jobs", "records"]
+# GET /login has the password's digest in its address; POST has not.
+LOGIN_BY_GET = _flag("LOGIN_BY_GET", True)
+# So many failures within the window (seconds), for one name from one address.
+LOGIN_ATTEMPTS = _seconds("LOGIN_ATTEMPTS", 10)
+LOGIN_WINDOW_S = _seconds("LOGIN_WINDOW", 60)
 
 LANGUAGE_CODE = _text("LANGUAGE", "en")
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
@@ -254,6 +262,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"redaction": {"()": "backupcenter.logs.Redaction"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redaction"]}},
     "root": {"handlers": ["console"], "level": _text("LOG_LEVEL", "INFO")},
 }

@@ -13,7 +13,7 @@ from django.db.models import ProtectedError, RestrictedError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.encoding import force_str
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import ngettext
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, status
@@ -22,6 +22,7 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
+from backupcenter.api.exceptions import Conflict
 from engine.errors import (
     BucketMissing,
     EngineError,
@@ -33,22 +34,6 @@ from engine.errors import (
 )
 
 NAMED_USERS = 5
-
-
-class Conflict(exceptions.APIException):
-    """The request is well formed, but what it asks for does not fit what there is (409)."""
-
-    status_code = status.HTTP_409_CONFLICT
-    default_detail = gettext_lazy("This does not fit the present state.")
-    default_code = "conflict"
-
-
-class BodyTooLarge(exceptions.APIException):
-    """The request's body is larger than any that the API has a use for (413)."""
-
-    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_detail = gettext_lazy("The request body is too large.")
-    default_code = "too_large"
 
 
 def handle_exception(exception: Exception, context: dict[str, Any]) -> Response | None:

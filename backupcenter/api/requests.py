@@ -14,7 +14,7 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from backupcenter.api.errors import BodyTooLarge
+from backupcenter.api.exceptions import BodyTooLarge
 
 MAX_BODY_BYTES = 16 << 20
 CHARSETS = {"utf-8", "ascii", "iso8859-1", "utf-8-sig"}

@@ -1,0 +1,68 @@
+"""The console's pages of accounts and their tokens."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from knox.models import AuthToken
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from accounts.managing import end_tokens
+from accounts.models import User
+
+# Roles take the place of groups; the page of tokens is our own.
+admin.site.unregister([Group, AuthToken])
+
+
+@admin.register(User)
+class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
+    """Accounts; passwords are taken as people type them."""
+
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ["username", "role", "is_active", "last_login"]
+    list_filter = ["role", "is_active"]
+    search_fields = ["username", "first_name", "last_name", "email"]
+    ordering = ["username"]
+    filter_horizontal = ()
+    readonly_fields = ["last_login", "date_joined"]
+    actions = ["end_tokens"]
+    fieldsets = [
+        (None, {"fields": ["username", "password"]}),
+        (_("Permissions"), {"fields": ["role", "is_active"]}),
+        (_("Person"), {"fields": ["first_name", "last_name", "email"]}),
+        (_("Dates"), {"fields": ["last_login", "date_joined"]}),
+    ]
+    add_fieldsets = [(None, {"classes": ["wide"], "fields": ["username", "role", "password1", "password2"]})]
+
+    @admin.action(description=_("End the tokens of the selected accounts"))
+    def end_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        for user in queryset:
+            end_tokens(user)
+        self.message_user(request, _("They have to log in again."), messages.SUCCESS)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if "password1" in form.cleaned_data:
+            # A new password ends what was opened with the old one.
+            end_tokens(obj)
+
+
+@admin.register(AuthToken)
+class TokenAdmin(ModelAdmin):
+    """Tokens, to see and to revoke; the token itself is known to nobody."""
+
+    list_display = ["user", "created", "expiry"]
+    list_filter = ["user"]
+    search_fields = ["user__username"]
+    list_select_related = ["user"]
+    fields = readonly_fields = ["user", "created", "expiry"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False

@@ -1,0 +1,59 @@
+"""Creating, changing and deleting accounts, so that an administrator always remains."""
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+from knox.models import AuthToken
+
+from accounts.models import User
+from backupcenter.api.exceptions import Conflict
+
+
+class LastAdministrator(Conflict):
+    """Nobody could manage accounts any more."""
+
+
+def create_account(username: str, digest: str, role: str = User.Role.VIEWER) -> User:
+    """Return a new account. `digest`: MD5 hex of the password."""
+    user = User(username=User.normalize_username(username), role=role)
+    user.set_password_digest(digest)
+    user.save()
+    return user
+
+
+def change_password(user: User, digest: str, keep: AuthToken | None = None) -> None:
+    """Set a password and end the account's tokens, except for `keep` (the one that the request came with)."""
+    user.set_password_digest(digest)
+    user.save(update_fields=["password"])
+    end_tokens(user, keep)
+
+
+def end_tokens(user: User, keep: AuthToken | None = None) -> None:
+    tokens = AuthToken.objects.filter(user=user)
+    if keep is not None:
+        tokens = tokens.exclude(pk=keep.pk)
+    tokens.delete()
+
+
+def change_role(user: User, role: str) -> None:
+    """Give an account another role. Raises LastAdministrator."""
+    with transaction.atomic():
+        if user.is_administrator and role != User.Role.ADMINISTRATOR:
+            require_another_administrator(user)
+        user.role = role
+        user.save(update_fields=["role", "is_superuser"])
+
+
+def delete_account(user: User) -> None:
+    """Delete an account and its tokens. Raises LastAdministrator."""
+    with transaction.atomic():
+        if user.is_administrator:
+            require_another_administrator(user)
+        user.delete()
+
+
+def require_another_administrator(*leaving: User) -> None:
+    """Raise LastAdministrator if nobody but these could manage accounts. Holds until the end of the transaction."""
+    administrators = User.objects.select_for_update().filter(role=User.Role.ADMINISTRATOR, is_active=True)
+    # Every administrator is locked, so that two of them cannot delete each other at once.
+    if not {user.pk for user in administrators} - {user.pk for user in leaving}:
+        raise LastAdministrator(_("The last administrator cannot be removed."))

@@ -1,0 +1,73 @@
+"""Accounts and credentials as the API shows and takes them. A password here is the MD5 hex digest of what was typed."""
+
+from typing import Any
+
+from django.contrib.auth.validators import UnicodeUsernameValidator
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+
+from accounts.models import User, is_password_digest
+
+
+class DigestField(serializers.CharField):
+    """32 hexadecimal digits: the MD5 digest of a password."""
+
+    default_error_messages = {"digest": _("Must be the MD5 digest of the password, 32 hexadecimal digits.")}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"write_only": True, "max_length": 32, "min_length": 32, **options})
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data)
+        if not is_password_digest(text):
+            self.fail("digest")
+        return text.lower()
+
+
+class LoginSerializer(serializers.Serializer[Any]):
+    """A user name and the MD5 hex digest of the password."""
+
+    username = serializers.CharField(max_length=150)
+    password = serializers.CharField(max_length=128, help_text=_("MD5 hex digest of the password."))
+
+
+class UsernameField(serializers.CharField):
+    """Letters, digits and @ . + - _, at most 150; compatible spellings of one letter are one letter."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=150, validators=[UnicodeUsernameValidator()], **options)
+
+    def to_internal_value(self, data: Any) -> str:
+        return str(User.normalize_username(super().to_internal_value(data)))
+
+
+class AccountSerializer(serializers.ModelSerializer[User]):
+    """An account."""
+
+    class Meta:
+        model = User
+        fields = ["username", "role", "is_active", "last_login"]
+        read_only_fields = fields
+
+
+class NewAccountSerializer(serializers.Serializer[Any]):
+    """What creates an account."""
+
+    username = UsernameField()
+    password = DigestField()
+    role = serializers.ChoiceField(User.Role.choices, default=User.Role.VIEWER)
+
+    def validate_username(self, username: str) -> str:
+        if User.objects.filter(username=username).exists():
+            raise serializers.ValidationError(_("There is an account of this name already."))
+        return username
+
+
+class AccountChangeSerializer(serializers.Serializer[Any]):
+    """What changes an account: the password, and for administrators the role."""
+
+    new_password = DigestField(required=False)
+    old_password = serializers.CharField(
+        max_length=128, required=False, write_only=True, help_text=_("Required to change one's own password.")
+    )
+    role = serializers.ChoiceField(User.Role.choices, required=False, write_only=True)

@@ -1,0 +1,61 @@
+"""How often one address may fail to log in before it has to wait.
+
+Each attempt is counted before the password is looked at, so that many at once gain nothing, and a success takes its count
+back. The counters live in the cache; when the cache is away, logging in still works and is not throttled.
+"""
+
+import hashlib
+import logging
+
+from django.conf import settings
+from django.core.cache import cache
+from redis.exceptions import RedisError
+from rest_framework.exceptions import Throttled
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+log = logging.getLogger(__name__)
+
+# An address may fail more often with many names than with one: an office shares an address.
+NAMES_PER_ADDRESS = 5
+
+
+def count_attempt(request: Request, username: str) -> None:
+    """Count an attempt to log in. Raises Throttled (429) when there were too many."""
+    address = BaseThrottle().get_ident(request)
+    limit = settings.LOGIN_ATTEMPTS
+    try:
+        by_name = _increment(_key(address, username))
+        by_address = _increment(_key(address))
+    except (RedisError, OSError) as error:
+        log.warning("attempts to log in are not counted, the cache is away: %s", type(error).__name__)
+        return
+    if by_name > limit or by_address > limit * NAMES_PER_ADDRESS:
+        raise Throttled(wait=settings.LOGIN_WINDOW_S)
+
+
+def forget_attempts(request: Request, username: str) -> None:
+    """Take back what `count_attempt` counted, after a success."""
+    address = BaseThrottle().get_ident(request)
+    try:
+        cache.delete(_key(address, username))
+        cache.decr(_key(address))
+    except ValueError:
+        # The window ended in between.
+        pass
+    except (RedisError, OSError):
+        log.warning("attempts to log in are not counted, the cache is away")
+
+
+def _increment(key: str) -> int:
+    cache.add(key, 0, timeout=settings.LOGIN_WINDOW_S)
+    try:
+        return cache.incr(key)
+    except ValueError:
+        # The window ended between the two calls.
+        return 1
+
+
+def _key(address: str | None, username: str = "") -> str:
+    # Hashed: a cache key takes no blanks and no names of any length.
+    return "login:" + hashlib.sha256(f"{address}\0{username}".encode()).hexdigest()

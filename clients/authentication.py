@@ -1,0 +1,39 @@
+"""Agents: `Authorization: Agent <token>`, the token that a host was given when it joined."""
+
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.utils.translation import gettext_lazy as _
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from clients.models import Client, hash_token
+
+
+class AgentAuthentication(BaseAuthentication):
+    """Finds the client of the token: `request.auth` is it, and `request.user` is nobody."""
+
+    scheme = "Agent"
+
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, Client] | None:
+        words = get_authorization_header(request).split()
+        if not words or words[0].lower() != self.scheme.lower().encode():
+            return None
+        client = None
+        if len(words) == 2:
+            client = Client.objects.filter(token_hash=hash_token(words[1].decode("latin-1"))).first()
+        if client is None:
+            raise AuthenticationFailed(_("The agent's token is unknown or was revoked."))
+        return AnonymousUser(), client
+
+    def authenticate_header(self, request: Request) -> str:
+        return self.scheme
+
+
+class IsAgent(BasePermission):
+    """Lets agents in, and nobody else."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return isinstance(request.auth, Client)
