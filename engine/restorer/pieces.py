@@ -1,0 +1,185 @@
+"""Writing the contents of files: read ranges of packs, open the blobs, put them where they belong.
+
+A task is a list of pieces and is worked on alone, by a thread or by a process. Blobs that lie close together in a pack are
+read in one go.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from engine.blob import BlobLocation, BlobType
+from engine.errors import DataDamaged, EngineError
+from engine.repository import Repository
+from engine.restorer.plan import Piece
+from engine.restorer.target import Target, shown
+from engine.store import FileKind
+
+# Reading over a small gap costs less than a second request.
+GAP_BYTES = 256 << 10
+RANGE_BYTES = 16 << 20
+# Holes are looked for in steps of this; a hole smaller than it is written as zeros.
+HOLE_STEP = 64 << 10
+_ZEROS = bytes(HOLE_STEP)
+
+
+@dataclass(slots=True)
+class TaskResult:
+    """What a task did. `failures`: path and reason; a failed path is not complete on the disk."""
+
+    bytes_written: int = 0
+    files_done: int = 0
+    failures: list[tuple[bytes, str]] = field(default_factory=list)
+    warnings: list[tuple[bytes, str]] = field(default_factory=list)
+
+
+def write_pieces(repository: Repository, target: Target, pieces: Sequence[Piece]) -> TaskResult:
+    """Write the pieces; a piece that is a whole file is made, and given its metadata, here too."""
+    result = TaskResult()
+    blobs = _BlobReader(repository, [blob_id for piece in pieces for blob_id in piece.blobs])
+    for piece in pieces:
+        try:
+            _write_piece(blobs, target, piece, result)
+        except (EngineError, OSError) as error:
+            result.failures.append((shown(piece.path), _reason(error)))
+            continue
+        result.bytes_written += piece.size
+        result.files_done += piece.is_whole
+    return result
+
+
+def verify_pieces(repository: Repository, target: Target, pieces: Sequence[Piece]) -> TaskResult:
+    """Read the pieces back from the disk and compare them with the hashes that the snapshot names."""
+    result = TaskResult()
+    for piece in pieces:
+        try:
+            _verify_piece(repository, target, piece)
+        except (EngineError, OSError) as error:
+            result.failures.append((shown(piece.path), _reason(error)))
+            continue
+        result.bytes_written += piece.size
+        result.files_done += piece.offset == 0
+    return result
+
+
+def _write_piece(blobs: "_BlobReader", target: Target, piece: Piece, result: TaskResult) -> None:
+    descriptor = target.make_file(piece.path) if piece.is_whole else target.open_file(piece.path, os.O_RDWR)
+    try:
+        if piece.is_whole and piece.size:
+            os.truncate(descriptor, piece.size)
+        offset = piece.offset
+        for blob_id in piece.blobs:
+            content = blobs.read(blob_id)
+            _write_around_holes(descriptor, content, offset)
+            offset += len(content)
+        if offset - piece.offset != piece.size:
+            raise DataDamaged("the content has another size than the index says")
+        if piece.is_whole:
+            if piece.size != piece.node.size:
+                raise DataDamaged("the content has another size than the snapshot says")
+            for error in target.apply_metadata(piece.path, piece.node, descriptor):
+                result.warnings.append((shown(piece.path), f"metadata: {error.strerror}"))
+    finally:
+        os.close(descriptor)
+
+
+def _write_around_holes(descriptor: int, content: bytes, offset: int) -> None:
+    """Write `content`, leaving out steps of zeros: the file was made as one hole."""
+    view = memoryview(content)
+    begin = 0
+    for step in range(0, len(content), HOLE_STEP):
+        end = min(step + HOLE_STEP, len(content))
+        # The first byte settles it for nearly all that is not a hole.
+        if content[step] == 0 and end - step == HOLE_STEP and view[step:end] == _ZEROS:
+            _write_all(descriptor, view[begin:step], offset + begin)
+            begin = end
+    _write_all(descriptor, view[begin:], offset + begin)
+
+
+def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _verify_piece(repository: Repository, target: Target, piece: Piece) -> None:
+    descriptor = target.open_file(piece.path)
+    try:
+        if piece.is_whole and os.fstat(descriptor).st_size != piece.size:
+            raise DataDamaged("verifying found another size on the disk")
+        offset = piece.offset
+        for blob_id in piece.blobs:
+            length = repository.index.plain_length(BlobType.DATA, blob_id) or 0
+            if hashlib.sha256(os.pread(descriptor, length, offset)).digest() != blob_id:
+                raise DataDamaged("verifying found other content on the disk")
+            offset += length
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: EngineError | OSError) -> str:
+    return str(error) if isinstance(error, EngineError) else (error.strerror or type(error).__name__)
+
+
+class _BlobReader:
+    """Reads the blobs of a task in the order in which they are asked for, range by range.
+
+    A blob whose range cannot be read, or that is damaged, fails alone, when it is asked for.
+    """
+
+    def __init__(self, repository: Repository, blob_ids: Sequence[bytes]) -> None:
+        self._repository = repository
+        self._range_of: dict[bytes, _Range] = {}
+        self._places: dict[bytes, BlobLocation] = {}
+        places: list[tuple[BlobLocation, bytes]] = []
+        for blob_id in dict.fromkeys(blob_ids):
+            location = repository.index.find(BlobType.DATA, blob_id)
+            if location is not None:
+                self._places[blob_id] = location
+                places.append((location, blob_id))
+        places.sort(key=lambda place: (place[0].pack_id, place[0].offset))
+        for found in _ranges(places):
+            for blob_id in found.blob_ids:
+                self._range_of[blob_id] = found
+
+    def read(self, blob_id: bytes) -> bytes:
+        """Return the blob's content. Raises BlobMissing, DataDamaged, StoreError."""
+        location = self._places.get(blob_id) or self._repository.locate(BlobType.DATA, blob_id)
+        found = self._range_of[blob_id]
+        if found.content is None:
+            found.content = memoryview(
+                self._repository.store.get_range(FileKind.DATA, found.pack_id.hex(), found.begin, found.end - found.begin)
+            )
+        at = location.offset - found.begin
+        return self._repository.open_blob(blob_id, found.content[at : at + location.length], location.uncompressed_length)
+
+
+@dataclass(slots=True)
+class _Range:
+    pack_id: bytes
+    begin: int
+    end: int
+    blob_ids: list[bytes]
+    content: memoryview | None = None
+
+
+def _ranges(places: Sequence[tuple[BlobLocation, bytes]]) -> Iterator[_Range]:
+    """Join places, sorted by pack and offset, that are close enough to be read together."""
+    current: _Range | None = None
+    for location, blob_id in places:
+        end = location.offset + location.length
+        if (
+            current is not None
+            and current.pack_id == location.pack_id
+            and location.offset - current.end <= GAP_BYTES
+            and end - current.begin <= RANGE_BYTES
+        ):
+            current.end = max(current.end, end)
+            current.blob_ids.append(blob_id)
+            continue
+        if current is not None:
+            yield current
+        current = _Range(location.pack_id, location.offset, end, [blob_id])
+    if current is not None:
+        yield current
