@@ -30,6 +30,8 @@ CHANNEL = "events"
 # The name is django-eventstream's, and so is the shape of the messages in it.
 REDIS_CHANNEL = "events_channel"
 
+# Characters of a message that listeners are sent; what each of them costs the web process depends on it.
+SENT_LENGTH = 1_000
 PROGRESS_INTERVAL_S = 1.0
 # After a failure Redis is left alone for this long: a job's reports must not each wait for a timeout.
 REDIS_REST_S = 5.0
@@ -68,7 +70,7 @@ def emit(
     data = {
         "type": event.type,
         "title": event.title,
-        "message": event.message,
+        "message": event.message[:SENT_LENGTH],
         "record": _reference(record),
         "backup": str(plan_uuid) if plan_uuid else None,
         "time": int(event.time.timestamp()),

@@ -116,6 +116,13 @@ def test_text_that_no_database_takes_is_made_storable(published):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_long_message_is_stored_whole_and_sent_in_part(published):
+    emit(Level.INFO, Topic.GENERAL, "long", "x" * 5_000)
+    assert len(Event.objects.get().message) == 5_000
+    assert logged()[0]["message"] == "x" * 1_000
+
+
+@pytest.mark.django_db(transaction=True)
 def test_progress_is_sent_at_most_once_a_second_a_job_and_never_stored(published):
     for done in range(3):
         emit_progress(backup_record(progress={"files_done": done}))

@@ -16,7 +16,7 @@ from records.events import emit
 for line in sys.stdin:
     first, count = map(int, line.split())
     for number in range(first, first + count):
-        emit(0x00, 0, f"event {number}")
+        emit(0x00, 0, f"event {number}", "件" * 1_000)
     print("done", flush=True)
 """
 
@@ -55,7 +55,11 @@ class Listener:
     names: list[str] = field(default_factory=list)
     progress: list[dict[str, object]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    may_read: asyncio.Event = field(default_factory=asyncio.Event)
     is_ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.may_read.set()
 
     async def listen(self) -> None:
         """Read the stream until it ends or this is cancelled."""
@@ -68,8 +72,10 @@ class Listener:
             self.status = int((await reader.readline()).split()[1])
             while (await reader.readline()).strip():
                 pass
+            self.changed.set()
             fields: dict[str, str] = {}
             while line := await reader.readline():
+                await self.may_read.wait()
                 name, _, value = line.decode().rstrip("\n").partition(": ")
                 if name:
                     fields[name] = value

@@ -153,7 +153,9 @@ class Installation:
 
     def web(self, application: str = "backupcenter.asgi:application") -> Process:
         command = [sys.executable, "-m", "uvicorn", application, "--host", "127.0.0.1", "--port", str(self.port)]
-        return self.start("web", *command, "--lifespan", "off", ready=lambda: accepts(self.port))
+        return self.start(
+            "web", *command, "--lifespan", "off", "--timeout-graceful-shutdown", "3", ready=lambda: accepts(self.port)
+        )
 
     def beat(self, name: str = "beat") -> Process:
         command = [sys.executable, "-m", "celery", "-A", "backupcenter", "beat", "-l", "INFO", "--pidfile="]
@@ -166,11 +168,12 @@ class Installation:
 
     def join(self, token: str) -> None:
         """Let this machine's agent join with a one-time token."""
-        command = [sys.executable, "-m", "agent", "join", "--center", self.url, "--token", token]
+        command = [sys.executable, "-m", "agent", "join", "--center", self.url, "--token", "-"]
         done = subprocess.run(
             [*command, "--state", str(self.directory / "agent")],
             cwd=TOP,
             env=self.agent_environment,
+            input=token,
             capture_output=True,
             text=True,
         )

@@ -107,6 +107,25 @@ def test_whoever_is_logged_in_to_the_console_may_listen_with_the_session(center)
         assert answer.status_code == 200
 
 
+def test_a_listener_that_stops_reading_costs_nothing_and_misses_nothing(center, token, emitter):
+    async def scenario() -> None:
+        before = emitter.emitted
+        slow, quick = Listener(center.port, token), Listener(center.port, token)
+        slow.may_read.clear()
+        tasks = await listening(quick)
+        tasks.append(asyncio.create_task(slow.listen()))
+        await slow.until("an answer", lambda listener: listener.status)
+        # More than the buffers of a connection hold.
+        await asyncio.to_thread(emitter.emit, 1_500)
+        await quick.heard(1_500, 60)
+        slow.may_read.set()
+        await slow.heard(1_500, 60)
+        await end(tasks)
+        assert slow.titles == quick.titles == emitter.titles[before:]
+
+    asyncio.run(scenario())
+
+
 async def listening(*listeners: Listener) -> list[asyncio.Task[None]]:
     tasks = [asyncio.create_task(listener.listen()) for listener in listeners]
     await asyncio.gather(*(listener.opened() for listener in listeners))

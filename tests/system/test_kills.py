@@ -1,0 +1,155 @@
+"""What is left of a running backup when one of the system's parts is killed: the truth, and a clean repository.
+
+The engine's process is let run in small steps, so that each kill happens in the middle of a backup: after the first
+pack reached the store and before the last.
+"""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services.ports import wait_until
+from tests.system.operating import QUEUED, RUNNING, Operator, Record
+from tests.system.processes import Installation, Process, installation
+
+SOURCE_BYTES = 256 << 20
+STEP_S = 0.03
+
+pytestmark = pytest.mark.restic
+
+
+class Stage:
+    """An installation at work. The processes by name; `agent` and `control` change when they are started again."""
+
+    def __init__(self, center: Installation, source: Path) -> None:
+        self.center, self.source = center, source
+        self.redis = center.redis()
+        self.web = center.web()
+        self.operator = Operator(center)
+        self.operator.register()
+        self.control = center.control()
+        self.beat = center.beat()
+        self.agent = center.agent()
+        self.plan = self.operator.plan("kills", source, "0 0 0 1 1 ? 2099")
+        (source / "file").write_text("content")
+        self.operator.wait_for_end(self.operator.run(self.plan))
+
+    def packs(self) -> int:
+        return sum(1 for path in self.operator.store.glob("**/data/*/*") if path.is_file())
+
+    def begin(self) -> tuple[Record, int]:
+        """Start a backup of new data and hold it in the middle; return its record and the engine's process id."""
+        with (self.source / "large").open("wb") as file:
+            for _ in range(SOURCE_BYTES >> 20):
+                file.write(os.urandom(1 << 20))
+        before = self.packs()
+        record = self.operator.run(self.plan)
+        wait_until(lambda: bool(engine_processes(self.agent)), "the engine to start", timeout_s=60)
+        child = engine_processes(self.agent)[0]
+        while self.packs() == before:
+            send(signal.SIGCONT, child)
+            time.sleep(STEP_S)
+            send(signal.SIGSTOP, child)
+        now = self.operator.record(record)
+        assert now["state"] == RUNNING
+        return now, child
+
+    def check(self, record: Record, attempt: int) -> None:
+        """Wait for the record's success and check that it ran as often as it says, and left nothing broken."""
+        ended = self.operator.wait_for_end(record)
+        assert ended["attempt"] == attempt
+        succeeded = self.operator.records(self.plan)
+        snapshots = self.operator.snapshots()
+        assert sorted(snapshot["id"] for snapshot in snapshots) == sorted(each["snapshot"] for each in succeeded)
+        # A killed engine leaves its lock, which restic alone would wait out.
+        self.operator.restic("unlock")
+        self.operator.restic("check", "--read-data")
+
+
+def engine_processes(agent: Process) -> list[int]:
+    """Return the agent's child processes that run the engine."""
+    found = []
+    for child in agent.children():
+        try:
+            command = Path(f"/proc/{child}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"agent.child" in command:
+            found.append(child)
+    return found
+
+
+def send(number: signal.Signals, process_id: int) -> None:
+    """Signal a process and those it started."""
+    for child in descendants(process_id):
+        os.kill(child, number)
+
+
+def descendants(process_id: int) -> list[int]:
+    children = Path(f"/proc/{process_id}/task").glob("*/children")
+    return [process_id, *(each for path in children for child in path.read_text().split() for each in descendants(int(child)))]
+
+
+def is_alive(process_id: int) -> bool:
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory) -> Iterator[Stage]:
+    with installation(JOB_LEASE="6", JOB_REPUBLISH="4") as center:
+        yield Stage(center, tmp_path_factory.mktemp("source"))
+
+
+def test_a_killed_agent_takes_the_engine_along_and_its_job_is_retried(stage):
+    record, child = stage.begin()
+    stage.agent.kill()
+    wait_until(lambda: not is_alive(child), "the engine to die with its agent")
+    # Nobody runs it now, and the record does not claim otherwise for longer than the lease.
+    waiting = stage.operator.wait(record, lambda now: now["state"] == QUEUED, "the job to be queued again", 30)
+    assert waiting["attempt"] == 2
+    stage.agent = stage.center.agent("agent2")
+    stage.check(record, attempt=2)
+
+
+def test_a_killed_engine_is_noticed_by_its_agent_and_its_job_retried(stage):
+    record, child = stage.begin()
+    os.kill(child, signal.SIGKILL)
+    stage.check(record, attempt=2)
+
+
+def test_a_killed_control_worker_is_not_missed_by_a_running_backup(stage):
+    record, child = stage.begin()
+    stage.control.kill_group()
+    send(signal.SIGCONT, child)
+    stage.check(record, attempt=1)
+    stage.control = stage.center.control("control2")
+    stage.operator.wait_for_end(stage.operator.run(stage.plan))
+
+
+def test_a_killed_redis_is_not_missed_by_a_running_backup_nor_its_job_run_again(stage):
+    record, child = stage.begin()
+    stage.redis.kill()
+    send(signal.SIGCONT, child)
+    stage.operator.wait_for_end(record)
+    stage.redis = stage.center.redis()
+    # Whoever lost its connection comes back, and a message that is delivered once more is refused.
+    stage.operator.wait_for_end(stage.operator.run(stage.plan))
+    stage.check(record, attempt=1)
+
+
+def test_a_job_that_redis_forgot_is_put_on_its_queue_again_and_runs_once(stage):
+    stage.agent.stop()
+    record = stage.operator.run(stage.plan)
+    stage.redis.kill()
+    shutil.rmtree(stage.center.directory / "redis")
+    stage.redis = stage.center.redis()
+    stage.agent = stage.center.agent("agent3")
+    stage.check(record, attempt=1)
