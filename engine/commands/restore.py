@@ -361,4 +361,3 @@ def _parts(pieces: Sequence[Piece]) -> Iterator[tuple[Path, Node]]:
 def _inside_path(path: str) -> Path:
     """Return an absolute path inside a snapshot as its components."""
     return tuple(part for part in os.fsencode(path).split(b"/") if part not in (b"", b"."))
-
