@@ -1,0 +1,153 @@
+"""Large files: read into reused buffers, cut into chunks, and each chunk hashed, compressed and sealed by a pool of threads.
+
+All of that releases the interpreter lock on buffers of this size, so threads are as good as processes here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+
+from engine.archiver.reading import has_changed, open_file
+from engine.blob import BlobType
+from engine.chunker import MAX_SIZE, cut
+from engine.errors import Cancelled
+from engine.metadata import read_node
+from engine.node import Node
+from engine.writer import RepositoryWriter
+
+READERS = 2
+BUFFERS = 4
+BUFFER_SIZE = MAX_SIZE + (2 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedFile:
+    """A file that was read: its node, and whether it changed meanwhile."""
+
+    node: Node
+    has_changed: bool
+
+
+class _Buffer:
+    """A buffer that returns to its queue when the last chunk in it is done with."""
+
+    def __init__(self, free: SimpleQueue[_Buffer]) -> None:
+        self.view = memoryview(bytearray(BUFFER_SIZE))
+        self._free = free
+        self._users = 0
+        self._lock = threading.Lock()
+
+    def acquire(self) -> None:
+        with self._lock:
+            self._users += 1
+
+    def release(self, _: object = None) -> None:
+        with self._lock:
+            self._users -= 1
+            is_free = self._users == 0
+        if is_free:
+            self._free.put(self)
+
+
+class LargeFiles:
+    """Reads large files into a repository, a few at a time."""
+
+    def __init__(self, writer: RepositoryWriter, threads: int) -> None:
+        self._writer = writer
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+        self._sealers = ThreadPoolExecutor(threads, thread_name_prefix="seal")
+        self._free: SimpleQueue[_Buffer] = SimpleQueue()
+        self._unmade = BUFFERS
+        self._making = threading.Lock()
+        self._stopped = threading.Event()
+        self._counting = threading.Lock()
+        self.bytes_read = 0
+        self.blobs_added = 0
+        self.bytes_added = 0
+
+    def submit(self, path: bytes, name: bytes) -> Future[ArchivedFile]:
+        """Read a file in the background. The future raises OSError when it cannot be read."""
+        return self._readers.submit(self._archive, path, name)
+
+    def stop(self) -> None:
+        """Give up what is being read, and return when nothing is any more."""
+        self._stopped.set()
+        self._readers.shutdown(wait=True, cancel_futures=True)
+        self._sealers.shutdown(wait=True, cancel_futures=True)
+
+    def _archive(self, path: bytes, name: bytes) -> ArchivedFile:
+        descriptor = open_file(path)
+        try:
+            before = os.fstat(descriptor)
+            content, size = self._read(descriptor)
+            after = os.fstat(descriptor)
+            node = read_node(path, name, after, descriptor=descriptor)
+        finally:
+            os.close(descriptor)
+        if node is None or node.type != "file":
+            raise FileNotFoundError(0, "the file was replaced by something else")
+        return ArchivedFile(
+            replace(node, size=size, content=content),
+            has_changed(before, after) or size != after.st_size,
+        )
+
+    def _read(self, descriptor: int) -> tuple[tuple[bytes, ...], int]:
+        content: list[bytes] = []
+        chunks: deque[Future[bytes]] = deque()
+        buffer, carried, size = self._take_buffer(), 0, 0
+        is_last = False
+        try:
+            while not is_last:
+                filled = carried
+                while filled < BUFFER_SIZE and not is_last:
+                    count = os.readv(descriptor, [buffer.view[filled:]])
+                    filled += count
+                    size += count
+                    is_last = count == 0
+                at = 0
+                for length in cut(buffer.view[:filled], is_last):
+                    buffer.acquire()
+                    chunk = self._sealers.submit(self._store, buffer.view[at : at + length])
+                    chunk.add_done_callback(buffer.release)
+                    chunks.append(chunk)
+                    at += length
+                if not is_last:
+                    following = self._take_buffer()
+                    carried = filled - at
+                    following.view[:carried] = buffer.view[at:filled]
+                    buffer.release()
+                    buffer = following
+                while chunks and chunks[0].done():
+                    content.append(chunks.popleft().result())
+                with self._counting:
+                    self.bytes_read += at
+        finally:
+            buffer.release()
+        content.extend(chunk.result() for chunk in chunks)
+        return tuple(content), size
+
+    def _store(self, chunk: memoryview) -> bytes:
+        if self._stopped.is_set():
+            raise Cancelled
+        blob_id = hashlib.sha256(chunk).digest()
+        if self._writer.claim(BlobType.DATA, blob_id):
+            self._writer.add_claimed(BlobType.DATA, blob_id, chunk)
+            with self._counting:
+                self.blobs_added += 1
+                self.bytes_added += len(chunk)
+        return blob_id
+
+    def _take_buffer(self) -> _Buffer:
+        """A buffer with one user, who must release it."""
+        with self._making:
+            make = self._free.empty() and self._unmade > 0
+            self._unmade -= make
+        buffer = _Buffer(self._free) if make else self._free.get()
+        buffer.acquire()
+        return buffer

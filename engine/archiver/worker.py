@@ -1,0 +1,136 @@
+"""What runs in a worker process: list directories, read and pack small files, until told to stop.
+
+It is forked, so that the index and the patterns are shared with the archiver and need not be sent. A thread takes messages in at
+once, since two processes that both wait to be read from would wait forever; it also ends the process when the archiver is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+
+from engine.archiver.batch import SmallFiles
+from engine.archiver.directory import DirectoryLister
+from engine.archiver.messages import (
+    Answer,
+    DirectoryJob,
+    Failure,
+    Flush,
+    Flushed,
+    FromArchiver,
+    FromWorker,
+    Stop,
+    StoredPack,
+)
+from engine.blob import BlobType
+from engine.crypto import SealingKey
+from engine.errors import EngineError
+from engine.filter import PathFilter
+from engine.index import Index, IndexedPack
+from engine.store import Store
+from engine.writer import PackWriter
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What every worker of a backup needs to know."""
+
+    store: Store
+    key: SealingKey
+    version: int
+    index: Index
+    excludes: PathFilter
+
+
+class _Stopped(Exception):
+    """The archiver wants nothing more of this process."""
+
+
+class Worker:
+    """One worker process's side of the conversation."""
+
+    def __init__(self, connection: Connection, settings: WorkerSettings) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._jobs: SimpleQueue[DirectoryJob | Flush | Stop] = SimpleQueue()
+        self._answers: SimpleQueue[Answer | Stop] = SimpleQueue()
+        self._uploads = ThreadPoolExecutor(1, thread_name_prefix="upload")
+        self._packer = PackWriter(
+            settings.store.reopened(),
+            settings.key,
+            BlobType.DATA,
+            self._uploads,
+            threading.BoundedSemaphore(1),
+            self._report_pack,
+        )
+        self._small_files = SmallFiles(
+            settings.key, settings.version, settings.index, self._packer, self._send, self._next_answer
+        )
+        self._lister = DirectoryLister(settings.excludes, settings.index, self._small_files)
+
+    def run(self) -> None:
+        threading.Thread(target=self._receive, name="receive", daemon=True).start()
+        try:
+            self._work()
+        except _Stopped:
+            pass
+        except EngineError as error:
+            self._send(Failure(error))
+        finally:
+            self._uploads.shutdown(wait=True, cancel_futures=True)
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if isinstance(job, Stop):
+                return
+            if isinstance(job, Flush):
+                self._small_files.flush()
+                self._packer.flush()
+                self._send(Flushed())
+            else:
+                self._send(self._lister.list(job))
+
+    def _next_answer(self) -> Answer:
+        answer = self._answers.get()
+        if isinstance(answer, Stop):
+            raise _Stopped
+        return answer
+
+    def _receive(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                message: FromArchiver = self._connection.recv()
+                if isinstance(message, Answer):
+                    self._answers.put(message)
+                    continue
+                if isinstance(message, Stop):
+                    self._answers.put(message)
+                self._jobs.put(message)
+        os._exit(1)  # the archiver is gone, and with it the reason to go on
+
+    def _report_pack(self, pack: IndexedPack, size: int) -> None:
+        blobs = [(blob.id, blob.offset, blob.length, blob.uncompressed_length) for blob in pack.blobs]
+        self._send(StoredPack(pack.id, size, blobs))
+
+    def _send(self, message: FromWorker) -> None:
+        with self._sending:
+            self._connection.send(message)
+
+
+def run_worker(connection: Connection, foreign: Iterable[Connection], settings: WorkerSettings) -> None:
+    """The main function of a worker process. `foreign`: inherited ends of pipes that only the archiver may hold open."""
+    for other in foreign:
+        other.close()
+    # Ctrl-C reaches the whole group; the archiver decides what becomes of its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with contextlib.suppress(BrokenPipeError):
+        Worker(connection, settings).run()

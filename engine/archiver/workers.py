@@ -1,0 +1,90 @@
+"""The worker processes of a backup: started, spoken to, and watched by the archiver."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
+
+from engine.archiver.messages import DirectoryJob, FromArchiver, FromWorker, Stop
+from engine.archiver.worker import WorkerSettings, run_worker
+from engine.errors import EngineError
+
+# A second job on the way keeps a worker busy while its first result travels.
+JOBS_ON_THE_WAY = 3
+# How long a worker may take to end what it is storing.
+ENDING_S = 1.0
+
+
+class WorkerDied(EngineError):
+    """A worker process ended without having been asked to: killed, or out of memory."""
+
+
+class WorkerProcess:
+    """A forked worker, as the archiver sees it."""
+
+    def __init__(self, process: ForkProcess, connection: Connection) -> None:
+        self._process = process
+        self.connection = connection
+        self.jobs = 0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid or 0
+
+    @property
+    def is_busy(self) -> bool:
+        return self.jobs >= JOBS_ON_THE_WAY
+
+    def send(self, message: FromArchiver) -> None:
+        """Raises WorkerDied."""
+        try:
+            self.connection.send(message)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise self._died() from error
+        if isinstance(message, DirectoryJob):
+            self.jobs += 1
+
+    def receive(self) -> FromWorker:
+        """The next message. Raises WorkerDied."""
+        try:
+            message: FromWorker = self.connection.recv()
+        except (EOFError, ConnectionResetError) as error:
+            raise self._died() from error
+        return message
+
+    def end(self) -> None:
+        """Stop the process, by force if it takes too long."""
+        with contextlib.suppress(OSError, ValueError):
+            self.connection.send(Stop())
+        self._process.join(ENDING_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self.connection.close()
+        self._process.close()
+
+    def _died(self) -> WorkerDied:
+        self._process.join(ENDING_S)
+        return WorkerDied(f"a worker process of the backup ended unexpectedly (exit status {self._process.exitcode})")
+
+
+def start_workers(settings: WorkerSettings, count: int) -> list[WorkerProcess]:
+    """Fork `count` workers. To be called before this process starts threads of its own."""
+    context = multiprocessing.get_context("fork")
+    workers: list[WorkerProcess] = []
+    for _ in range(count):
+        ours, theirs = context.Pipe()
+        foreign = [worker.connection for worker in workers] + [ours]
+        process = context.Process(target=run_worker, args=(theirs, foreign, settings), name="backup worker", daemon=True)
+        process.start()
+        theirs.close()
+        workers.append(WorkerProcess(process, ours))
+    return workers
+
+
+def usable_processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,190 @@
+"""backup: take a snapshot of paths of this machine.
+
+What cannot be read is reported and left out, and the snapshot is written all the same; `errors` in the summary says how often.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import threading
+import time as clock
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from engine.archiver.archiver import Archiver
+from engine.archiver.large import LargeFiles
+from engine.archiver.targets import NothingToBackUp, absolute_path, arrange_targets
+from engine.archiver.worker import WorkerSettings
+from engine.archiver.workers import start_workers, usable_processors
+from engine.errors import Cancelled
+from engine.filter import compile_patterns
+from engine.progress import Progress, ProgressMeter
+from engine.repository import Repository
+from engine.snapshot import Snapshot, SnapshotSummary, find_snapshot, iter_snapshots, latest_snapshot, save_snapshot
+
+AUTO_PARENT = "auto"
+PROGRAM_VERSION = "backupcenter 0.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class BackupSummary:
+    """What a backup did. `bytes_total`: content of all files; `bytes_added`: new content and trees; `bytes_stored`: as uploaded."""
+
+    snapshot_id: str | None
+    files_new: int
+    files_changed: int
+    files_unmodified: int
+    dirs_new: int
+    dirs_changed: int
+    dirs_unmodified: int
+    files_total: int
+    bytes_total: int
+    bytes_added: int
+    bytes_stored: int
+    errors: int
+    duration_s: float
+
+
+def backup(
+    repository: Repository,
+    paths: Sequence[bytes | str],
+    *,
+    host: str,
+    excludes: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    time: datetime | None = None,
+    parent: str | None = AUTO_PARENT,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_unreadable: Callable[[bytes, str], None] | None = None,
+    cancel: threading.Event | None = None,
+) -> BackupSummary:
+    """Take a snapshot of `paths` and return what was done.
+
+    `excludes`: restic's patterns. `parent`: a snapshot whose unchanged files are not read again; "auto" is the newest one of
+    this host and these paths, None reads everything. `on_unreadable` is called with a path and the reason. Forks worker
+    processes, so it is to be called from a process that can be forked. Raises NothingToBackUp, Cancelled, InvalidPattern,
+    RepositoryLocked and StoreError's family; nothing that was written by then does harm.
+    """
+    started = clock.monotonic()
+    begun = datetime.now(UTC).astimezone()
+    taken = time or begun
+    meter = ProgressMeter("backup", on_progress)
+    unreadable = on_unreadable or (lambda path, why: None)
+    patterns = compile_patterns(excludes)
+    targets = _readable_targets(paths, meter, unreadable)
+    with repository.lock():
+        repository.load_index()
+        older = _choose_parent(repository, parent, host, targets, taken)
+        if older is not None and older.summary is not None:
+            meter.bytes_total = older.summary.total_bytes_processed
+            meter.files_total = older.summary.total_files_processed
+        threads = max(usable_processors(), 2)
+        settings = WorkerSettings(
+            repository.store, repository.key, repository.config.version, repository.index, patterns
+        )
+        workers = start_workers(settings, threads)
+        large_files: LargeFiles | None = None
+        try:
+            with repository.writer() as writer:
+                large_files = LargeFiles(writer, threads)
+                archiver = Archiver(
+                    repository, writer, workers, large_files, meter, unreadable, cancel or threading.Event()
+                )
+                try:
+                    tree = archiver.run(arrange_targets(targets), older.tree if older else None)
+                except Cancelled:
+                    large_files.stop()
+                    writer.indexing.flush()  # what was uploaded need not be uploaded again
+                    raise
+        finally:
+            for worker in workers:
+                worker.end()
+            if large_files is not None:
+                large_files.stop()
+        counts = archiver.counts
+        stored = writer.bytes_stored
+        summary = SnapshotSummary(
+            begun,
+            datetime.now(UTC).astimezone(),
+            files_new=counts.files_new,
+            files_changed=counts.files_changed,
+            files_unmodified=counts.files_unmodified,
+            dirs_new=counts.dirs_new,
+            dirs_changed=counts.dirs_changed,
+            dirs_unmodified=counts.dirs_unmodified,
+            data_blobs=archiver.data_blobs + large_files.blobs_added,
+            tree_blobs=archiver.tree_blobs,
+            data_added=archiver.bytes_added + large_files.bytes_added,
+            data_added_packed=stored,
+            total_files_processed=counts.files_total,
+            total_bytes_processed=counts.bytes_total,
+        )
+        snapshot = Snapshot(
+            time=taken,
+            tree=tree,
+            paths=tuple(map(os.fsdecode, targets)),
+            hostname=host,
+            username=_user_name(),
+            uid=os.getuid(),
+            gid=os.getgid(),
+            excludes=tuple(excludes),
+            tags=tuple(tags),
+            parent=older.id if older else None,
+            program_version=PROGRAM_VERSION,
+            summary=summary,
+        )
+        snapshot_id = save_snapshot(repository, snapshot)
+    meter.report()
+    return BackupSummary(
+        snapshot_id=snapshot_id,
+        files_new=counts.files_new,
+        files_changed=counts.files_changed,
+        files_unmodified=counts.files_unmodified,
+        dirs_new=counts.dirs_new,
+        dirs_changed=counts.dirs_changed,
+        dirs_unmodified=counts.dirs_unmodified,
+        files_total=counts.files_total,
+        bytes_total=counts.bytes_total,
+        bytes_added=summary.data_added,
+        bytes_stored=stored,
+        errors=meter.errors,
+        duration_s=clock.monotonic() - started,
+    )
+
+
+def _readable_targets(
+    paths: Sequence[bytes | str], meter: ProgressMeter, on_unreadable: Callable[[bytes, str], None]
+) -> list[bytes]:
+    targets = []
+    for path in dict.fromkeys(map(absolute_path, paths)):
+        try:
+            os.lstat(path)
+        except OSError as error:
+            meter.errors += 1
+            on_unreadable(path, (error.strerror or str(error)).lower())
+        else:
+            targets.append(path)
+    if not targets:
+        named = ", ".join(map(os.fsdecode, map(os.fsencode, paths)))
+        raise NothingToBackUp(f"none of the paths to back up can be read: {named}" if named else "no path to back up")
+    return targets
+
+
+def _choose_parent(
+    repository: Repository, parent: str | None, host: str, targets: list[bytes], taken: datetime
+) -> Snapshot | None:
+    if parent is None:
+        return None
+    if parent != AUTO_PARENT:
+        return find_snapshot(repository, parent)
+    paths = [os.fsdecode(target) for target in targets]
+    return latest_snapshot(iter_snapshots(repository), host=host, paths=paths, not_after=taken)
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
