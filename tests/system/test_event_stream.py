@@ -53,6 +53,14 @@ def test_a_token_in_the_address_opens_the_stream_as_an_eventsource_needs(center,
         assert answer.status_code == 200
 
 
+def test_the_token_in_the_address_is_not_logged(center, token):
+    with get(center, params={"token": token}):
+        pass
+    web = next(process for process in center.processes if process.name == "web")
+    assert "/api/event" in web.log.read_text()
+    assert token not in web.log.read_text()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
