@@ -95,7 +95,7 @@ class _Check:
         unknown = len(stored.keys() - self.indexed.keys())
         if unknown:
             self.report.notes.append(
-                f"{unknown} packs are in no index: left by a run that was cut off, the next prune removes them"
+                f"{unknown} packs are in no index: left by a run that was cut off"
             )
         return stored
 

@@ -254,8 +254,8 @@ class _Restore:
             failures = self.target.apply_metadata(path, node, descriptor)
         except OSError as error:
             failures = [error]
-        for error in failures:
-            self.report(shown(path), f"metadata: {error.strerror}")
+        for failure in failures:
+            self.report(shown(path), f"metadata: {failure.strerror}")
 
     def check_cancelled(self) -> None:
         if self.cancel.is_set():
