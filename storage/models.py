@@ -54,6 +54,7 @@ class Tenant(models.Model):
     quota = models.BigIntegerField(_("quota"), null=True, blank=True, help_text=_("bytes; empty: none"))
     used = models.BigIntegerField(_("used"), null=True, blank=True, help_text=_("bytes"))
     refreshed_at = models.DateTimeField(_("read from the store"), null=True, blank=True)
+    refresh_error = models.TextField(_("why it could not be read"), blank=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:

@@ -40,6 +40,7 @@ class Migration(migrations.Migration):
                 ('quota', models.BigIntegerField(blank=True, help_text='bytes; empty: none', null=True, verbose_name='quota')),
                 ('used', models.BigIntegerField(blank=True, help_text='bytes', null=True, verbose_name='used')),
                 ('refreshed_at', models.DateTimeField(blank=True, null=True, verbose_name='read from the store')),
+                ('refresh_error', models.TextField(blank=True, verbose_name='why it could not be read')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
                 ('endpoint', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='tenants', to='storage.endpoint', verbose_name='endpoint')),
             ],

@@ -1,0 +1,21 @@
+"""Endpoints: registered, changed and removed."""
+
+from django.utils.translation import gettext as _
+
+from backupcenter.api.exceptions import Conflict
+from storage import probing
+from storage.models import Endpoint
+
+
+def save_endpoint(endpoint: Endpoint, *, check: bool = True) -> None:
+    """Store a new or changed endpoint. Raises StoreError if `check` and nothing answers there, Conflict."""
+    others = Endpoint.objects.exclude(pk=endpoint.pk)
+    if others.filter(address=endpoint.address).exists():
+        raise Conflict(_("There is an endpoint at %(address)s already.") % {"address": endpoint.address})
+    if endpoint.pk and endpoint.tenants.exists():
+        was_directory = Endpoint.objects.only("type").get(pk=endpoint.pk).is_directory
+        if was_directory != endpoint.is_directory:
+            raise Conflict(_("A directory cannot become an object store, or the reverse, while tenants use it."))
+    if check:
+        probing.check_endpoint(endpoint)
+    endpoint.save()
