@@ -110,7 +110,7 @@ def installation_programs(installation: Installation) -> list[Program]:
             [_redis_program(), str(installation.state / "redis" / "redis.conf")],
             lambda: _accepts(installation.redis_port),
         ),
-        program("web", [python, *web, "--lifespan", "off"], lambda: _accepts(installation.port)),
+        program("web", [python, *web, "--lifespan", "off", "--timeout-graceful-shutdown", "3"], lambda: _accepts(installation.port)),
         program(
             "control",
             [
