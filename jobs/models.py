@@ -53,9 +53,7 @@ class BackupPlan(models.Model):
     next_fire_at = models.DateTimeField(_("next fire"), null=True, blank=True)
     deleted_at = models.DateTimeField(_("deleted"), null=True, blank=True, editable=False)
     # The row of django-celery-beat that shows this plan's schedule; beat itself never runs it (see jobs.beat).
-    periodic_task = models.OneToOneField(
-        PeriodicTask, models.SET_NULL, null=True, blank=True, editable=False, related_name="plan"
-    )
+    periodic_task = models.OneToOneField(PeriodicTask, models.SET_NULL, null=True, blank=True, editable=False, related_name="plan")
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
