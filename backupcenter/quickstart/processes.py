@@ -104,13 +104,15 @@ def installation_programs(installation: Installation) -> list[Program]:
         return Program(name, command, environment, log / f"{name}.log", ready)
 
     web = ["-m", "uvicorn", "backupcenter.asgi:application", "--host", "127.0.0.1", "--port", str(installation.port)]
+    # Or its end would wait until every browser has left the event stream.
+    patience = ["--timeout-graceful-shutdown", "3"]
     return [
         program(
             "redis",
             [_redis_program(), str(installation.state / "redis" / "redis.conf")],
             lambda: _accepts(installation.redis_port),
         ),
-        program("web", [python, *web, "--lifespan", "off", "--timeout-graceful-shutdown", "3"], lambda: _accepts(installation.port)),
+        program("web", [python, *web, "--lifespan", "off", *patience], lambda: _accepts(installation.port)),
         program(
             "control",
             [
