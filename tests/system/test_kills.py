@@ -14,11 +14,15 @@ from pathlib import Path
 import pytest
 
 from tests.services.ports import wait_until
+from tests.services.postgres import postgres_server
 from tests.system.operating import QUEUED, RUNNING, Operator, Record
 from tests.system.processes import Installation, Process, installation
 
 SOURCE_BYTES = 256 << 20
 STEP_S = 0.03
+SHORT_TIMES = {"JOB_LEASE": "6", "JOB_REPUBLISH": "4"}
+VICTIMS = ["agent", "engine", "control", "beat", "redis", "web"]
+ROUNDS = 5
 
 pytestmark = pytest.mark.restic
 
@@ -104,7 +108,7 @@ def is_alive(process_id: int) -> bool:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory) -> Iterator[Stage]:
-    with installation(JOB_LEASE="6", JOB_REPUBLISH="4") as center:
+    with installation(**SHORT_TIMES) as center:
         yield Stage(center, tmp_path_factory.mktemp("source"))
 
 
@@ -115,7 +119,7 @@ def test_a_killed_agent_takes_the_engine_along_and_its_job_is_retried(stage):
     # Nobody runs it now, and the record does not claim otherwise for longer than the lease.
     waiting = stage.operator.wait(record, lambda now: now["state"] == QUEUED, "the job to be queued again", 30)
     assert waiting["attempt"] == 2
-    stage.agent = stage.center.agent("agent2")
+    stage.agent = stage.center.agent()
     stage.check(record, attempt=2)
 
 
@@ -130,7 +134,7 @@ def test_a_killed_control_worker_is_not_missed_by_a_running_backup(stage):
     stage.control.kill_group()
     send(signal.SIGCONT, child)
     stage.check(record, attempt=1)
-    stage.control = stage.center.control("control2")
+    stage.control = stage.center.control()
     stage.operator.wait_for_end(stage.operator.run(stage.plan))
 
 
@@ -151,5 +155,28 @@ def test_a_job_that_redis_forgot_is_put_on_its_queue_again_and_runs_once(stage):
     stage.redis.kill()
     shutil.rmtree(stage.center.directory / "redis")
     stage.redis = stage.center.redis()
-    stage.agent = stage.center.agent("agent3")
+    stage.agent = stage.center.agent()
     stage.check(record, attempt=1)
+
+
+@pytest.mark.soak
+@pytest.mark.postgres
+def test_many_kills_one_after_the_other_leave_true_records_and_a_clean_repository(tmp_path):
+    with postgres_server() as url, installation(url, **SHORT_TIMES) as center:
+        stage = Stage(center, tmp_path)
+        attempts = 0
+        for victim in VICTIMS * ROUNDS:
+            record, child = stage.begin()
+            if victim == "engine":
+                os.kill(child, signal.SIGKILL)
+            else:
+                process = getattr(stage, victim)
+                process.kill_group() if victim == "control" else process.kill()
+                if victim != "agent":
+                    send(signal.SIGCONT, child)
+                setattr(stage, victim, getattr(center, victim)())
+            attempt = 2 if victim in ("agent", "engine") else 1
+            stage.check(record, attempt)
+            attempts += attempt
+            print(f"\n{victim} killed: success at attempt {attempt}")
+        print(f"{len(VICTIMS) * ROUNDS} kills, {attempts} attempts, {len(stage.operator.snapshots())} snapshots")
