@@ -1,5 +1,17 @@
-"""Routes."""
+"""Routes of clients, of join tokens and of the agents' own presence, below /api."""
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, re_path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from backupcenter.api.router import Router
+from clients.agent_api import HeartbeatView, JoinView
+from clients.api import ClientViewSet, JoinTokenView
+
+router = Router()
+router.register("client", ClientViewSet, basename="client")
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    *router.urls,
+    re_path(r"^jointoken/?$", JoinTokenView.as_view(), name="jointoken"),
+    re_path(r"^agent/join/?$", JoinView.as_view(), name="agent-join"),
+    re_path(r"^agent/heartbeat/?$", HeartbeatView.as_view(), name="agent-heartbeat"),
+]

@@ -1,5 +1,6 @@
 """Serializer fields of the API: times in Unix seconds, addresses as numbers, integers that fit the database."""
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,3 +82,13 @@ class Int32Field(serializers.IntegerField):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"min_value": -MAX_INT32 - 1, "max_value": MAX_INT32, **options})
+
+
+class FiniteFloatField(serializers.FloatField):
+    """A number that JSON can hold: neither infinite nor none at all."""
+
+    def to_internal_value(self, data: Any) -> float:
+        number = super().to_internal_value(data)
+        if not math.isfinite(number):
+            self.fail("invalid")
+        return number

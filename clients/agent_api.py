@@ -1,0 +1,77 @@
+"""`/api/agent/join` and `/api/agent/heartbeat`: how a host's agent gets in and says that it is there."""
+
+import ipaddress
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.utils import extend_schema
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from clients.authentication import AgentAuthentication, IsAgent
+from clients.joining import join
+from clients.presence import receive_heartbeat
+from clients.serializers import (
+    HeartbeatAnswerSerializer,
+    HeartbeatSerializer,
+    JoinedSerializer,
+    JoinSerializer,
+)
+
+
+class JoinView(APIView):
+    """A one-time token for the agent's own."""
+
+    authentication_classes: list[Any] = []
+    permission_classes = [AllowAny]
+    schema_tags = ["agent"]
+    error_statuses = {401}
+
+    @extend_schema(operation_id="agent_join", request=JoinSerializer, responses={201: JoinedSerializer})
+    def post(self, request: Request) -> Response:
+        form = JoinSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        said = form.validated_data
+        if said["ipv4"] is None and said["ipv6"] is None:
+            said |= _address_of(request)
+        client, token = join(**said)
+        return Response(
+            {
+                "client": {"id": client.pk, "hostname": client.hostname},
+                "token": token,
+                "queue": client.queue,
+                "broker": settings.AGENT_BROKER_URL,
+            },
+            status=201,
+            headers={"Cache-Control": "no-store"},
+        )
+
+    def get_authenticate_header(self, request: Request) -> str:
+        # Without it a refused token would be a 403.
+        return AgentAuthentication.scheme
+
+
+class HeartbeatView(APIView):
+    """An agent's sign of life."""
+
+    authentication_classes = [AgentAuthentication]
+    permission_classes = [IsAgent]
+    schema_tags = ["agent"]
+
+    @extend_schema(operation_id="agent_heartbeat", request=HeartbeatSerializer, responses={200: HeartbeatAnswerSerializer})
+    def post(self, request: Request) -> Response:
+        form = HeartbeatSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        queued = receive_heartbeat(request.auth, **form.validated_data)
+        return Response({"client": request.auth.pk, "queued": queued})
+
+
+def _address_of(request: Request) -> dict[str, Any]:
+    """Return the address that the agent speaks from, for one that does not know its own."""
+    try:
+        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return {}
+    return {"ipv4": int(address)} if address.version == 4 else {"ipv6": str(address)}

@@ -1,0 +1,59 @@
+"""How a host joins: a one-time token becomes the agent's own token, which only its client's jobs answer to."""
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import AuthenticationFailed, ValidationError
+
+from backupcenter.api.exceptions import Conflict
+from clients.models import Client, JoinToken, hash_token
+
+
+def join_command(token: str) -> str:
+    """Return the command that a person runs on the host."""
+    return f"python -m agent join --center {settings.PUBLIC_URL} --token {token}"
+
+
+@transaction.atomic
+def join(
+    token: str, *, hostname: str, ipv4: int | None = None, ipv6: str | None = None, os: str = "", version: str = ""
+) -> tuple[Client, str]:
+    """Use up a join token and return the client and the agent's token, which is not stored.
+
+    A token for a certain client joins as that one; any other as the client with one of these addresses, or as a new one.
+    Raises AuthenticationFailed for a token that is unknown, used or expired, ValidationError, Conflict; then it stays unused.
+    """
+    now = timezone.now()
+    unused = JoinToken.objects.filter(token_hash=hash_token(token), used_at=None, expires_at__gt=now)
+    if not unused.update(used_at=now):
+        raise AuthenticationFailed(_("The join token is unknown, used or expired."))
+    permission = JoinToken.objects.select_related("client").get(token_hash=hash_token(token))
+    client = permission.client or _client_at(hostname, ipv4, ipv6)
+    client.os, client.version = os, version
+    client.save()
+    JoinToken.objects.filter(pk=permission.pk).update(client=client)
+    return client, client.issue_token()
+
+
+def _client_at(hostname: str, ipv4: int | None, ipv6: str | None) -> Client:
+    """Return the client with one of these addresses, or a new one that is not stored yet."""
+    if ipv4 is None and ipv6 is None:
+        raise ValidationError(_("A client needs an IPv4 or an IPv6 address."))
+    same = Q(pk__in=[])
+    if ipv4 is not None:
+        same |= Q(ipv4=ipv4)
+    if ipv6 is not None:
+        same |= Q(ipv6=ipv6)
+    known = list(Client.objects.filter(same))
+    if len(known) > 1:
+        raise Conflict(_("These addresses belong to two different clients."))
+    return known[0] if known else Client(hostname=hostname, ipv4=ipv4, ipv6=ipv6)
+
+
+def revoke(client: Client) -> None:
+    """End the agent's token and the join tokens that were issued for the client."""
+    client.token_hash = ""
+    client.save(update_fields=["token_hash"])
+    client.join_tokens.filter(used_at=None).delete()

@@ -1,0 +1,114 @@
+"""Clients as the API shows and takes them, and what agents send."""
+
+import re
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+
+from backupcenter.api.fields import MAX_INT64, FiniteFloatField, Ipv4Field, Ipv6Field, UnixTimeField
+from clients.models import Client
+
+HOSTNAME = re.compile(r"[^\s/\\\x00-\x1f\x7f]+")
+
+
+class HostnameField(serializers.CharField):
+    """A host's name."""
+
+    default_error_messages = {"hostname": _("A host name has neither blanks nor slashes.")}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"max_length": 253, **options})
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data)
+        if HOSTNAME.fullmatch(text) is None:
+            self.fail("hostname")
+        return text
+
+
+class ClientSerializer(serializers.ModelSerializer[Client]):
+    """A host that is backed up."""
+
+    ipv4 = Ipv4Field(required=False, allow_null=True)
+    ipv6 = Ipv6Field(required=False, allow_null=True)
+    hostname = HostnameField()
+    root = serializers.CharField(
+        max_length=4096, required=False, trim_whitespace=False, help_text=_("What relative paths of plans are relative to.")
+    )
+    online = serializers.BooleanField(read_only=True)
+    last_seen = UnixTimeField(read_only=True, allow_null=True)
+
+    class Meta:
+        model = Client
+        fields = ["id", "ipv4", "ipv6", "hostname", "root", "online", "last_seen", "version", "os"]
+        read_only_fields = ["id", "version", "os"]
+
+    def validate_root(self, root: str) -> str:
+        if not root.startswith("/"):
+            raise serializers.ValidationError(_("Must be an absolute path."))
+        return root
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        present = {name: getattr(self.instance, name, None) for name in ("ipv4", "ipv6")}
+        if not any((present | attrs)[name] is not None for name in ("ipv4", "ipv6")):
+            raise serializers.ValidationError(_("A client needs an IPv4 or an IPv6 address."))
+        return attrs
+
+
+class NestedClientSerializer(serializers.ModelSerializer[Client]):
+    """A client inside a plan or record."""
+
+    ipv4 = Ipv4Field(read_only=True, allow_null=True)
+
+    class Meta:
+        model = Client
+        fields = ["id", "ipv4", "ipv6", "hostname"]
+        read_only_fields = fields
+
+
+class JoinTokenSerializer(serializers.Serializer[Any]):
+    """A join token, shown this once."""
+
+    token = serializers.CharField()
+    command = serializers.CharField(help_text=_("What to run on the host."))
+    expires_at = UnixTimeField()
+
+
+class JoinSerializer(serializers.Serializer[Any]):
+    """What an agent that wants to join says about its host."""
+
+    token = serializers.CharField(max_length=128)
+    hostname = HostnameField()
+    ipv4 = Ipv4Field(required=False, allow_null=True, default=None)
+    ipv6 = Ipv6Field(required=False, allow_null=True, default=None)
+    os = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
+    version = serializers.CharField(max_length=64, required=False, allow_blank=True, default="")
+
+
+class JoinedClientSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField(max_value=MAX_INT64)
+    hostname = serializers.CharField()
+
+
+class JoinedSerializer(serializers.Serializer[Any]):
+    """What an agent that joined needs to know."""
+
+    client = JoinedClientSerializer()
+    token = serializers.CharField(help_text=_("The agent's own token, shown this once."))
+    queue = serializers.CharField()
+    broker = serializers.CharField()
+
+
+class HeartbeatSerializer(serializers.Serializer[Any]):
+    """What an agent says now and then."""
+
+    version = serializers.CharField(max_length=64, required=False, allow_blank=True, default=None)
+    os = serializers.CharField(max_length=255, required=False, allow_blank=True, default=None)
+    running = serializers.ListField(child=serializers.CharField(max_length=64), max_length=100, required=False, default=list)
+    load = FiniteFloatField(required=False, allow_null=True, default=None)
+
+
+class HeartbeatAnswerSerializer(serializers.Serializer[Any]):
+    client = serializers.IntegerField(max_value=MAX_INT64)
+    queued = serializers.IntegerField(help_text=_("How many jobs wait for this client."))
