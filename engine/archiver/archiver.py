@@ -28,6 +28,7 @@ from engine.archiver.messages import (
     LargeFile,
     Listing,
     Question,
+    Results,
     Split,
     StoredPack,
     Subdirectory,
@@ -45,7 +46,8 @@ from engine.repository import Repository
 from engine.tree import iter_nodes, join_nodes
 from engine.writer import RepositoryWriter
 
-TREES_AHEAD = 32
+BATCHES_AHEAD = 12
+DIRECTORIES_AT_ONCE = 16
 TREE_READERS = 4
 LARGE_FILES_AHEAD = 8
 CANCEL_CHECK_S = 0.2
@@ -102,7 +104,7 @@ class Archiver:
         self._wake_end, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._finished: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stack: list[_Directory] = []
-        self._ready: deque[_Job] = deque()
+        self._ready: deque[list[_Job]] = deque()
         self._loading = 0
         self._jobs: dict[int, _Job] = {}
         self._next_number = 0
@@ -149,7 +151,7 @@ class Archiver:
             directory.waiting += 1
             if name in target.targets:
                 tree = None if older is None else join_nodes([older.to_json()])
-                self._ready.append(_Job(directory, part, (name,), tree))
+                self._ready.append([_Job(directory, part, (name,), tree)])
                 continue
             below = target.below[name]
             directory.parts[part].append(None)
@@ -184,6 +186,9 @@ class Archiver:
         except EngineError:
             return None
 
+    def _with_previous(self, directories: list[_Directory]) -> list[_Job]:
+        return [_Job(directory, 0, None, self._load_tree(directory.previous_tree)) for directory in directories]
+
     def _push(self, directory: _Directory) -> None:
         directory.waiting += 1
         directory.parts.append([])
@@ -191,22 +196,26 @@ class Archiver:
 
     def _dispatch(self) -> None:
         """Keep the workers, the threads and the readers of trees busy, and no more than that."""
-        while self._stack and len(self._ready) + self._loading < TREES_AHEAD:
-            directory = self._stack.pop()
-            if directory.previous_tree is None:
-                self._ready.append(_Job(directory, 0, None, None))
+        while self._stack and len(self._ready) + self._loading < BATCHES_AHEAD:
+            # Many at once save messages; few at the end leave no worker without.
+            size = min(max(len(self._stack) // (8 * len(self._workers)), 1), DIRECTORIES_AT_ONCE)
+            directories = [self._stack.pop() for _ in range(size)]
+            if all(directory.previous_tree is None for directory in directories):
+                self._ready.append([_Job(directory, 0, None, None) for directory in directories])
             else:
                 self._loading += 1
-                loading = self._tree_readers.submit(self._load_tree, directory.previous_tree)
-                loading.add_done_callback(lambda done, directory=directory: self._post(self._loaded, directory, done))
+                loading = self._tree_readers.submit(self._with_previous, directories)
+                loading.add_done_callback(lambda done: self._post(self._loaded, done))
         while self._ready:
             worker = min(self._workers, key=lambda worker: worker.jobs)
             if worker.is_busy:
                 break
-            job = self._ready.popleft()
-            self._next_number += 1
-            self._jobs[self._next_number] = job
-            worker.send(DirectoryJob(self._next_number, job.directory.path, job.names, job.previous))
+            messages = []
+            for job in self._ready.popleft():
+                self._next_number += 1
+                self._jobs[self._next_number] = job
+                messages.append(DirectoryJob(self._next_number, job.directory.path, job.names, job.previous))
+            worker.send(messages)
         while self._large_waiting and self._large_running < LARGE_FILES_AHEAD:
             self._read_large(*self._large_waiting.popleft())
 
@@ -247,17 +256,18 @@ class Archiver:
 
     def _receive(self, worker: WorkerProcess) -> None:
         message = worker.receive()
-        if isinstance(message, Listing):
-            worker.jobs -= 1
-            self._listed(message)
+        if isinstance(message, Results):
+            worker.jobs -= message.is_last
+            for result in message.found:
+                if isinstance(result, Split):
+                    self._split(result)
+                else:
+                    self._listed(result)
         elif isinstance(message, Question):
             worker.send(self._answer(message))
         elif isinstance(message, StoredPack):
             blobs = [PackedBlob(BlobType.DATA, *blob) for blob in message.blobs]
             self._writer.indexing.add_pack(IndexedPack(message.id, blobs), message.size)
-        elif isinstance(message, Split):
-            worker.jobs -= 1
-            self._split(message)
         elif isinstance(message, Failure):
             raise message.error
         else:
@@ -299,11 +309,11 @@ class Archiver:
         directory = job.directory
         directory.parts[:] = [[] for _ in split.parts]
         directory.waiting += len(split.parts) - 1
-        self._ready.extend(_Job(directory, at, part.names, part.previous) for at, part in enumerate(split.parts))
+        self._ready.extend([_Job(directory, at, part.names, part.previous)] for at, part in enumerate(split.parts))
 
-    def _loaded(self, directory: _Directory, done: Future[bytes | None]) -> None:
+    def _loaded(self, done: Future[list[_Job]]) -> None:
         self._loading -= 1
-        self._ready.append(_Job(directory, 0, None, done.result()))
+        self._ready.append(done.result())
 
     def _large_done(
         self, directory: _Directory, slot: tuple[int, int], path: bytes, entry: LargeFile, done: Future[ArchivedFile]

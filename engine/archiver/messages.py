@@ -10,7 +10,7 @@ from engine.node import Node
 
 @dataclass(frozen=True, slots=True)
 class DirectoryJob:
-    """List a directory. `names` None: all of it. `previous`: the parent snapshot's tree blob of it, or its part with these names."""
+    """List a directory. `names` None: all of it. `previous`: the parent snapshot's tree blob of it, or the part with `names`."""
 
     number: int
     path: bytes
@@ -88,6 +88,14 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class Results:
+    """What a worker found; `is_last`: it has done all of the jobs that came in one message."""
+
+    found: list[Listing | Split]
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """Which of these blobs (32-byte ids, joined; sizes in bytes) are new? Those that are will be packed by who asks."""
 
@@ -130,5 +138,5 @@ class Failure:
     error: EngineError
 
 
-FromArchiver = DirectoryJob | Answer | Flush | Stop
-FromWorker = Listing | Split | Question | StoredPack | Flushed | Failure
+FromArchiver = list[DirectoryJob] | Answer | Flush | Stop
+FromWorker = Results | Question | StoredPack | Flushed | Failure

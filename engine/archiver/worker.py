@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from engine.archiver.messages import (
     Flushed,
     FromArchiver,
     FromWorker,
+    Listing,
+    Results,
+    Split,
     Stop,
     StoredPack,
 )
@@ -36,6 +40,8 @@ from engine.filter import PathFilter
 from engine.index import Index, IndexedPack
 from engine.store import Store
 from engine.writer import PackWriter
+
+RESULTS_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class Worker:
     def __init__(self, connection: Connection, settings: WorkerSettings) -> None:
         self._connection = connection
         self._sending = threading.Lock()
-        self._jobs: SimpleQueue[DirectoryJob | Flush | Stop] = SimpleQueue()
+        self._jobs: SimpleQueue[list[DirectoryJob] | Flush | Stop] = SimpleQueue()
         self._answers: SimpleQueue[Answer | Stop] = SimpleQueue()
         self._uploads = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._packer = PackWriter(
@@ -96,7 +102,17 @@ class Worker:
                 self._packer.flush()
                 self._send(Flushed())
             else:
-                self._send(self._lister.list(job))
+                self._list(job)
+
+    def _list(self, jobs: list[DirectoryJob]) -> None:
+        found: list[Listing | Split] = []
+        due = time.monotonic() + RESULTS_EVERY_S
+        for job in jobs:
+            found.append(self._lister.list(job))
+            if time.monotonic() > due and job is not jobs[-1]:
+                self._send(Results(found, is_last=False))
+                found, due = [], time.monotonic() + RESULTS_EVERY_S
+        self._send(Results(found, is_last=True))
 
     def _next_answer(self) -> Answer:
         answer = self._answers.get()

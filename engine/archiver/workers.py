@@ -8,11 +8,11 @@ import os
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 
-from engine.archiver.messages import DirectoryJob, FromArchiver, FromWorker, Stop
+from engine.archiver.messages import FromArchiver, FromWorker, Stop
 from engine.archiver.worker import WorkerSettings, run_worker
 from engine.errors import EngineError
 
-# A second job on the way keeps a worker busy while its first result travels.
+# Jobs on the way keep a worker busy while its results travel.
 JOBS_ON_THE_WAY = 3
 # How long a worker may take to end what it is storing.
 ENDING_S = 1.0
@@ -26,6 +26,7 @@ class WorkerProcess:
     """A forked worker, as the archiver sees it."""
 
     def __init__(self, process: ForkProcess, connection: Connection) -> None:
+        # Messages with jobs that are not done.
         self._process = process
         self.connection = connection
         self.jobs = 0
@@ -44,7 +45,7 @@ class WorkerProcess:
             self.connection.send(message)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._died() from error
-        if isinstance(message, DirectoryJob):
+        if isinstance(message, list):
             self.jobs += 1
 
     def receive(self) -> FromWorker:
