@@ -20,6 +20,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
+from accounts.authentication import TokenAuthentication
 from accounts.login import log_in
 from accounts.managing import change_password, change_role, create_account, delete_account
 from accounts.models import User
@@ -82,6 +83,10 @@ class LoginView(APIView):
     )
     def post(self, request: Request) -> Response:
         return self._answer(request, request.data)
+
+    def get_authenticate_header(self, request: Request) -> str:
+        # Without it refused credentials would be a 403.
+        return TokenAuthentication.scheme
 
     def _answer(self, request: Request, data: Any) -> Response:
         form = LoginSerializer(data=data)

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from clients.authentication import AgentAuthentication, IsAgent
+from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
 from clients.joining import join
 from clients.presence import receive_heartbeat
 from clients.serializers import (
@@ -64,8 +64,8 @@ class HeartbeatView(APIView):
     def post(self, request: Request) -> Response:
         form = HeartbeatSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        queued = receive_heartbeat(request.auth, **form.validated_data)
-        return Response({"client": request.auth.pk, "queued": queued})
+        client = authenticated_client(request)
+        return Response({"client": client.pk, "queued": receive_heartbeat(client, **form.validated_data)})
 
 
 def _address_of(request: Request) -> dict[str, Any]:

@@ -37,3 +37,10 @@ class IsAgent(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return isinstance(request.auth, Client)
+
+
+def authenticated_client(request: Request) -> Client:
+    """Return the client that an agent's request comes from."""
+    client: Any = request.auth
+    assert isinstance(client, Client)
+    return client

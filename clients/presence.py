@@ -22,14 +22,14 @@ def touch(client: Client, *, version: str | None = None, os: str | None = None, 
     said = {name: value for name, value in {"version": version, "os": os, "load": load}.items() if value is not None}
     Client.objects.filter(pk=client.pk).update(last_seen=timezone.now(), **said)
     if Client.objects.filter(pk=client.pk, is_offline_reported=True).update(is_offline_reported=False):
-        presence_changed.send(Client, client=client, online=True)
+        presence_changed.send_robust(Client, client=client, online=True)
 
 
 def receive_heartbeat(client: Client, *, version: str | None, os: str | None, load: float | None, running: list[str]) -> int:
     """Note a heartbeat and return how many jobs wait for the client."""
     touch(client, version=version, os=os, load=load)
-    answers = heartbeat_received.send(Client, client=client, running=running)
-    return sum(waiting for _receiver, waiting in answers if isinstance(waiting, int))
+    answers = heartbeat_received.send_robust(Client, client=client, running=running)
+    return sum(waiting for _receiver, waiting in answers if type(waiting) is int)
 
 
 def watch_presence() -> int:
@@ -40,6 +40,6 @@ def watch_presence() -> int:
         # Another watcher, or a heartbeat, may have come first.
         silent = Client.objects.filter(pk=client.pk, last_seen__lt=silent_since, is_offline_reported=False)
         if silent.update(is_offline_reported=True):
-            presence_changed.send(Client, client=client, online=False)
+            presence_changed.send_robust(Client, client=client, online=False)
             reported += 1
     return reported

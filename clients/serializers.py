@@ -33,7 +33,7 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
     ipv4 = Ipv4Field(required=False, allow_null=True)
     ipv6 = Ipv6Field(required=False, allow_null=True)
     hostname = HostnameField()
-    root = serializers.CharField(
+    root = serializers.CharField(  # type: ignore[assignment]
         max_length=4096, required=False, trim_whitespace=False, help_text=_("What relative paths of plans are relative to.")
     )
     online = serializers.BooleanField(read_only=True)
