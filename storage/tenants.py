@@ -31,7 +31,14 @@ def find_tenant(username: str, address: str) -> Tenant:
 
 
 def add_tenant(endpoint: Endpoint, access_key: str = "", secret_key: str = "", *, username: str = "") -> Tenant:
-    """Return a new tenant with what the store says about it.
+    """Store and return a new tenant (see `new_tenant`)."""
+    tenant = new_tenant(endpoint, access_key, secret_key, username=username)
+    tenant.save()
+    return tenant
+
+
+def new_tenant(endpoint: Endpoint, access_key: str = "", secret_key: str = "", *, username: str = "") -> Tenant:
+    """Return a new tenant, not stored yet, with what the store says about it.
 
     `username`: of a directory's tenant, who is the directory's owner if it is empty. Raises StoreError, Conflict.
     """
@@ -43,11 +50,16 @@ def add_tenant(endpoint: Endpoint, access_key: str = "", secret_key: str = "", *
     if Tenant.objects.filter(endpoint=endpoint, username=tenant.username).exists():
         message = _("There is a tenant %(username)s at this endpoint already.")
         raise Conflict(message % {"username": tenant.username})
-    tenant.save()
     return tenant
 
 
 def change_keys(tenant: Tenant, access_key: str, secret_key: str) -> None:
+    """Give a tenant other keys and store it (see `take_keys`)."""
+    take_keys(tenant, access_key, secret_key)
+    tenant.save()
+
+
+def take_keys(tenant: Tenant, access_key: str, secret_key: str) -> None:
     """Give a tenant other keys of the same user. Raises StoreError if they are refused or belong to someone else."""
     description = probing.describe_tenant(tenant.endpoint, access_key, secret_key)
     if not tenant.endpoint.is_directory and description.username != tenant.username:
@@ -55,7 +67,6 @@ def change_keys(tenant: Tenant, access_key: str, secret_key: str) -> None:
         raise InvalidCredentials(message % {"other": description.username, "username": tenant.username})
     tenant.access_key, tenant.secret_key = access_key, secret_key
     apply_description(tenant, description)
-    tenant.save()
 
 
 def refresh_tenants(tenants: Sequence[Tenant]) -> int:

@@ -1,0 +1,147 @@
+"""The console's pages of clients and join tokens."""
+
+import ipaddress
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext as _g
+from django.utils.translation import gettext_lazy as _
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from backupcenter.api.keys import ipv4_number
+from clients.joining import join_command, revoke
+from clients.models import Client, JoinToken
+
+
+class Ipv4FormField(forms.CharField):
+    """An IPv4 address, written with dots and kept as a number."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def prepare_value(self, value: Any) -> Any:
+        return str(ipaddress.IPv4Address(value)) if isinstance(value, int) else value
+
+    def clean(self, value: Any) -> int | None:
+        text = super().clean(value)
+        if not text:
+            return None
+        number = ipv4_number(text)
+        if number is None:
+            raise forms.ValidationError(_("This is no IPv4 address."))
+        return number
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(self.prepare_value(initial), data)
+
+
+class ClientForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A client with its addresses as people write them."""
+
+    ipv4 = Ipv4FormField(label=_("IPv4 address"), required=False)
+
+    class Meta:
+        model = Client
+        fields = ["hostname", "ipv4", "ipv6", "root"]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if not self.errors and data.get("ipv4") is None and not data.get("ipv6"):
+            raise forms.ValidationError(_("A client needs an IPv4 or an IPv6 address."))
+        return data
+
+
+class OnlineFilter(admin.SimpleListFilter):
+    """Clients that are there, or not."""
+
+    title = _("online")
+    parameter_name = "online"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Yes")), ("no", _("No"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Client]) -> QuerySet[Client]:
+        heard = {"last_seen__gte": timezone.now() - timedelta(seconds=settings.CLIENT_OFFLINE_S)}
+        match self.value():
+            case "yes":
+                return queryset.filter(**heard)
+            case "no":
+                return queryset.exclude(**heard)
+            case _:
+                return queryset
+
+
+@admin.register(Client)
+class ClientAdmin(ModelAdmin):
+    """Clients."""
+
+    form = ClientForm
+    list_display = ["hostname", "address", "is_online", "last_seen", "version", "os", "has_joined"]
+    list_filter = [OnlineFilter, "version", "os"]
+    search_fields = ["hostname", "ipv6", "os"]
+    readonly_fields = ["os", "version", "load", "last_seen", "created_at"]
+    fields = ["hostname", "ipv4", "ipv6", "root", *readonly_fields]
+    actions = ["issue_join_token", "revoke_agent"]
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> Any:
+        found, has_duplicates = super().get_search_results(request, queryset, search_term)
+        number = ipv4_number(search_term.strip())
+        return (found if number is None else found | queryset.filter(ipv4=number)), has_duplicates
+
+    @admin.display(description=_("address"), ordering="ipv4")
+    def address(self, client: Client) -> str:
+        return client.address
+
+    @admin.display(description=_("online"), boolean=True, ordering="last_seen")
+    def is_online(self, client: Client) -> bool:
+        return client.online
+
+    @admin.display(description=_("joined"), boolean=True)
+    def has_joined(self, client: Client) -> bool:
+        return bool(client.token_hash)
+
+    @admin.action(description=_("Issue a join token"), permissions=["change"])
+    def issue_join_token(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
+        for client in queryset:
+            _row, token = JoinToken.issue(client, created_by=request.user.get_username())
+            show_token(self, request, str(client), token)
+
+    @admin.action(description=_("Revoke the agent's token"), permissions=["change"])
+    def revoke_agent(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
+        for client in queryset:
+            revoke(client)
+            self.message_user(request, _g("%(client)s has to join again.") % {"client": client}, messages.SUCCESS)
+
+
+@admin.register(JoinToken)
+class JoinTokenAdmin(ModelAdmin):
+    """Join tokens; a new one shows once, when it is saved."""
+
+    list_display = ["created_at", "client", "created_by", "expires_at", "used_at"]
+    list_filter = ["used_at", "client"]
+    list_select_related = ["client"]
+    search_fields = ["client__hostname", "created_by"]
+    fields = ["client", "created_by", "created_at", "expires_at", "used_at"]
+    readonly_fields = ["created_by", "created_at", "expires_at", "used_at"]
+    autocomplete_fields = ["client"]
+
+    def save_model(self, request: HttpRequest, obj: JoinToken, form: Any, change: bool) -> None:
+        row, token = JoinToken.issue(obj.client, created_by=request.user.get_username())
+        # What the page reports on is the row that was stored.
+        obj.__dict__.update(row.__dict__)
+        show_token(self, request, str(obj.client or _("any client")), token)
+
+    def has_change_permission(self, request: HttpRequest, obj: JoinToken | None = None) -> bool:
+        return False
+
+
+def show_token(page: ModelAdmin, request: HttpRequest, client: str, token: str) -> None:
+    """Show the command to join with, this once."""
+    text = _g("On %(client)s run, within its lifetime and once: %(command)s")
+    page.message_user(request, text % {"client": client, "command": join_command(token)}, messages.WARNING)

@@ -1,0 +1,169 @@
+"""The console's pages of endpoints, tenants and repositories. Secrets are taken and never shown."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _g
+from django.utils.translation import gettext_lazy as _
+from rest_framework.exceptions import APIException
+from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminPasswordWidget
+
+from engine.errors import StoreError
+from storage import probing
+from storage.addresses import clean_address
+from storage.models import Endpoint, Repository, Tenant
+from storage.tenants import new_tenant, refresh_tenants, take_keys
+
+
+class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
+    """An endpoint, which is checked when it is saved."""
+
+    class Meta:
+        model = Endpoint
+        fields = ["address", "https", "type", "display_name"]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if self.errors:
+            return data
+        try:
+            data["address"] = clean_address(data["address"], is_directory=data["type"] == Endpoint.Type.DIRECTORY)
+            probing.check_endpoint(Endpoint(address=data["address"], https=data["https"], type=data["type"]))
+        except (ValueError, StoreError) as error:
+            raise forms.ValidationError({"address": str(error)}) from error
+        return data
+
+
+@admin.register(Endpoint)
+class EndpointAdmin(ModelAdmin):
+    """Endpoints."""
+
+    form = EndpointForm
+    list_display = ["address", "display_name", "type", "https", "tenant_count"]
+    list_filter = ["type", "https"]
+    search_fields = ["address", "display_name"]
+    actions = ["verify"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Endpoint]:
+        rows: QuerySet[Endpoint] = super().get_queryset(request).annotate(tenant_count=Count("tenants"))
+        return rows
+
+    @admin.display(description=_("tenants"), ordering="tenant_count")
+    def tenant_count(self, endpoint: Any) -> int:
+        return int(endpoint.tenant_count)
+
+    @admin.action(description=_("Check that the selected endpoints answer"), permissions=["change"])
+    def verify(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
+        for endpoint in queryset:
+            try:
+                probing.check_endpoint(endpoint)
+            except StoreError as error:
+                self.message_user(request, f"{endpoint}: {error}", messages.ERROR)
+            else:
+                self.message_user(request, _g("%(endpoint)s answers.") % {"endpoint": endpoint}, messages.SUCCESS)
+
+
+class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The keys of a tenant: the store says the rest."""
+
+    secret_key = forms.CharField(
+        label=_("secret key"), required=False, widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
+    )
+
+    class Meta:
+        model = Tenant
+        fields = ["endpoint", "username", "access_key", "secret_key"]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self.instance.pk:
+            self.initial["secret_key"] = ""
+            self.fields["secret_key"].help_text = _("Leave empty to keep the present one.")
+        elif "username" in self.fields:
+            self.fields["username"].required = False
+            self.fields["username"].help_text = _("For a directory only; a store names its users itself.")
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if self.errors:
+            return data
+        present = Tenant.objects.select_related("endpoint").get(pk=self.instance.pk) if self.instance.pk else None
+        secret_key = data["secret_key"] or (present.secret_key if present else "")
+        data["secret_key"] = secret_key
+        try:
+            if present is None:
+                self.instance = new_tenant(data["endpoint"], data["access_key"], secret_key, username=data.get("username", ""))
+            else:
+                take_keys(present, data["access_key"], secret_key)
+                self.instance = present
+        except (StoreError, APIException) as error:
+            raise forms.ValidationError(str(error)) from error
+        data["username"] = self.instance.username
+        return data
+
+
+@admin.register(Tenant)
+class TenantAdmin(ModelAdmin):
+    """Tenants, created from their keys alone."""
+
+    form = TenantForm
+    list_display = ["username", "endpoint", "display_name", "used_text", "quota_text", "refreshed_at", "is_well"]
+    list_filter = ["endpoint"]
+    list_select_related = ["endpoint"]
+    search_fields = ["username", "display_name", "endpoint__address"]
+    actions = ["refresh"]
+    autocomplete_fields = ["endpoint"]
+
+    def get_fields(self, request: HttpRequest, obj: Tenant | None = None) -> list[str]:
+        taken = ["endpoint", "username", "access_key", "secret_key"]
+        told = ["display_name", "quota_text", "used_text", "refreshed_at", "refresh_error"]
+        return taken if obj is None else taken + told
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> list[str]:
+        told = ["display_name", "quota_text", "used_text", "refreshed_at", "refresh_error"]
+        return told if obj is None else ["endpoint", "username", *told]
+
+    @admin.display(description=_("used"), ordering="used")
+    def used_text(self, tenant: Tenant) -> str:
+        return "-" if tenant.used is None else filesizeformat(tenant.used)
+
+    @admin.display(description=_("quota"), ordering="quota")
+    def quota_text(self, tenant: Tenant) -> str:
+        return "-" if tenant.quota is None else filesizeformat(tenant.quota)
+
+    @admin.display(description=_("answers"), boolean=True, ordering="refresh_error")
+    def is_well(self, tenant: Tenant) -> bool:
+        return not tenant.refresh_error
+
+    @admin.action(description=_("Read the selected tenants from their stores"), permissions=["change"])
+    def refresh(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
+        tenants = list(queryset.select_related("endpoint"))
+        refresh_tenants(tenants)
+        for tenant in tenants:
+            if tenant.refresh_error:
+                self.message_user(request, f"{tenant}: {tenant.refresh_error}", messages.ERROR)
+            else:
+                self.message_user(request, _g("%(tenant)s was read.") % {"tenant": tenant}, messages.SUCCESS)
+
+
+@admin.register(Repository)
+class RepositoryAdmin(ModelAdmin):
+    """Repositories. Plans make them; without its password, which is kept here alone, one cannot be read."""
+
+    list_display = ["location", "tenant", "repository_id", "created_at"]
+    list_filter = ["tenant__endpoint", "tenant"]
+    list_select_related = ["tenant__endpoint"]
+    search_fields = ["bucket", "prefix", "repository_id"]
+    fields = readonly_fields = ["location", "tenant", "bucket", "prefix", "repository_id", "created_at"]
+
+    @admin.display(description=_("location"), ordering="bucket")
+    def location(self, repository: Repository) -> str:
+        return repository.location
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
