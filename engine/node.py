@@ -41,7 +41,6 @@ TYPE_OF_FORMAT = {
     stat.S_IFIFO: "fifo",
     stat.S_IFSOCK: "socket",
 }
-_GO_BITS_OF_TYPE = {name: _GO_TYPE[fmt] for fmt, name in TYPE_OF_FORMAT.items()}
 
 
 @dataclass(frozen=True, slots=True)

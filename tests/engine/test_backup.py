@@ -1,0 +1,215 @@
+"""A backup is a snapshot that restic restores exactly, and reads no more than it has to."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from engine.archiver import directory
+from engine.archiver.targets import NothingToBackUp
+from engine.backends import open_store
+from engine.blob import BlobType
+from engine.commands.backup import backup
+from engine.filter import InvalidPattern
+from engine.repository import Repository
+from engine.snapshot import find_snapshot, iter_snapshots
+from engine.tree import iter_nodes
+from tests.engine.trees import differences, write_every_kind
+
+PASSWORD = "secret"
+
+
+@pytest.fixture(scope="module")
+def empty_repository(tmp_path_factory):
+    path = tmp_path_factory.mktemp("repository") / "empty"
+    Repository.init(open_store(str(path)), PASSWORD)
+    return path
+
+
+@pytest.fixture
+def location(empty_repository, tmp_path):
+    return shutil.copytree(empty_repository, tmp_path / "repository")
+
+
+@pytest.fixture
+def repository(location):
+    return Repository.open(open_store(str(location)), PASSWORD)
+
+
+@pytest.fixture
+def source(tmp_path):
+    root = tmp_path / "source"
+    write_every_kind(root)
+    return root
+
+
+def restic(location, *arguments):
+    done = subprocess.run(
+        ["restic", "--no-cache", "-r", str(location), *map(os.fsdecode, arguments)],
+        env=os.environ | {"RESTIC_PASSWORD": PASSWORD}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def names_in(repository, snapshot_id, *path):
+    """The names below a path of a snapshot."""
+    tree = find_snapshot(repository, snapshot_id).tree
+    for part in path:
+        entries = {node.name: node for node in iter_nodes(repository.load_blob(BlobType.TREE, tree))}
+        tree = entries[os.fsencode(part)].subtree
+    return {node.name for node in iter_nodes(repository.load_blob(BlobType.TREE, tree))}
+
+
+def parts(path):
+    return str(path).strip("/").split("/")
+
+
+@pytest.mark.restic
+@pytest.mark.root
+def test_restic_finds_our_repository_sound_and_restores_every_kind_of_entry(repository, location, source, tmp_path):
+    summary = backup(repository, [source], host="h")
+    assert summary.errors == 0
+    assert "no errors were found" in restic(location, "check", "--read-data")
+    restic(location, "restore", summary.snapshot_id, "--target", tmp_path / "restored")
+    found = differences(os.fsencode(source), os.fsencode(f"{tmp_path}/restored{source}"))
+    # restic 0.14 knows no linktarget_raw, and so cannot keep a target that is not UTF-8.
+    assert [line for line in found if "dangling" not in line] == []
+
+
+@pytest.mark.restic
+def test_our_trees_are_those_that_restic_writes(repository, location, source):
+    os.unlink(source / "dangling")  # restic 0.14 cannot keep its target
+    backup(repository, [source], host="h")
+    restic(location, "backup", "--host", "h", source)
+    ours, theirs = sorted(iter_snapshots(repository), key=lambda snapshot: snapshot.time)
+    repository.load_index()
+
+    def compare(left, right):
+        ours, theirs = (list(iter_nodes(repository.load_blob(BlobType.TREE, tree))) for tree in (left, right))
+        for our, their in zip(ours, theirs, strict=True):
+            if our.is_dir:
+                compare(our.subtree, their.subtree)
+            # The repository lies beside the source, in a directory that each backup changes.
+            if our.name not in map(os.fsencode, parts(source)[:-1]):
+                # restic before 0.17 writes the device of every entry.
+                their = replace(their, device_id=our.device_id)
+                assert replace(our, subtree=None).to_json() == replace(their, subtree=None).to_json()
+
+    compare(ours.tree, theirs.tree)
+
+
+@pytest.mark.restic
+def test_restic_finds_files_unmodified_since_our_snapshot_and_we_since_restics(repository, location, source):
+    first = backup(repository, [source], host="h")
+    report = json.loads(restic(location, "backup", "--json", "--host", "h", source).splitlines()[-1])
+    assert (report["files_unmodified"], report["files_new"], report["files_changed"]) == (first.files_total, 0, 0)
+    assert report["data_blobs"] == 0
+    again = backup(repository, [source], host="h")
+    assert (again.files_unmodified, again.files_new, again.files_changed) == (first.files_total, 0, 0)
+
+
+def test_an_unchanged_second_run_adds_nothing_and_a_change_adds_itself(repository, source):
+    first = backup(repository, [source], host="h")
+    again = backup(repository, [source], host="h", parent=first.snapshot_id)
+    assert (again.files_unmodified, again.files_new, again.files_changed) == (first.files_total, 0, 0)
+    assert again.dirs_unmodified >= 5
+    (source / "plain.txt").write_bytes(b"changed now")
+    (source / "deep" / "new").write_bytes(b"new")
+    third = backup(repository, [source], host="h")
+    # "plain.txt" has two names.
+    assert (third.files_new, third.files_changed, third.files_unmodified) == (1, 2, first.files_total - 2)
+    assert find_snapshot(repository, third.snapshot_id).parent == again.snapshot_id
+
+
+def test_without_a_parent_everything_is_read_but_nothing_stored_twice(repository, source):
+    backup(repository, [source], host="h")
+    again = backup(repository, [source], host="h", parent=None)
+    assert again.files_unmodified == 0
+    assert again.files_new == again.files_total
+    assert find_snapshot(repository, again.snapshot_id).parent is None
+    # The directories above the source change with the repository, which lies beside it.
+    assert again.bytes_added < 3000
+
+
+def test_a_file_whose_content_got_lost_is_read_again(repository, location, source):
+    backup(repository, [source], host="h")
+    for name in os.listdir(location / "index"):
+        os.unlink(location / "index" / name)
+    fresh = Repository.open(open_store(str(location)), PASSWORD)
+    again = backup(fresh, [source], host="h")
+    assert again.bytes_added > 3 << 20
+
+
+def test_what_is_excluded_is_not_in_the_snapshot(repository, source):
+    summary = backup(repository, [source], host="h", excludes=["*.txt", "deep/a", "!*keep*"])
+    assert {b"plain.txt", b"empty", b"deep"} & names_in(repository, summary.snapshot_id, *parts(source)) == {b"empty", b"deep"}
+    assert names_in(repository, summary.snapshot_id, *parts(source), "deep") == {b"hard link"}
+    assert find_snapshot(repository, summary.snapshot_id).excludes == ("*.txt", "deep/a", "!*keep*")
+
+
+def test_a_malformed_pattern_is_refused_before_anything_is_written(repository, location, source):
+    with pytest.raises(InvalidPattern):
+        backup(repository, [source], host="h", excludes=["[a"])
+    assert os.listdir(location / "snapshots") == []
+
+
+def test_several_targets_share_the_directories_above_them(repository, tmp_path):
+    for name in ("a/one", "a/two", "b/three", "a/not this"):
+        (tmp_path / name).mkdir(parents=True)
+    wanted = [tmp_path / "a" / "one", tmp_path / "a" / "two", tmp_path / "b", tmp_path / "b" / "three"]
+    summary = backup(repository, [str(path) for path in wanted], host="h")
+    assert names_in(repository, summary.snapshot_id, *parts(tmp_path)) == {b"a", b"b"}
+    assert names_in(repository, summary.snapshot_id, *parts(tmp_path), "a") == {b"one", b"two"}
+    assert names_in(repository, summary.snapshot_id, *parts(tmp_path), "b") == {b"three"}
+
+
+def test_relative_paths_and_a_single_file_are_found_where_they_lie(repository, source, monkeypatch):
+    monkeypatch.chdir(source / "deep")
+    summary = backup(repository, ["../plain.txt", b"a/"], host="h")
+    assert names_in(repository, summary.snapshot_id, *parts(source)) == {b"plain.txt", b"deep"}
+    assert find_snapshot(repository, summary.snapshot_id).paths == (str(source / "plain.txt"), str(source / "deep" / "a"))
+
+
+def test_a_snapshot_says_what_was_asked_for(repository, source):
+    taken = datetime(2020, 2, 3, 4, 5, 6, tzinfo=UTC)
+    summary = backup(repository, [source], host="client1", tags=["plan-1", "x"], time=taken)
+    snapshot = find_snapshot(repository, summary.snapshot_id)
+    assert (snapshot.hostname, snapshot.tags, snapshot.time, snapshot.paths) == ("client1", ("plan-1", "x"), taken, (str(source),))
+    assert snapshot.summary.total_files_processed == summary.files_total
+    assert snapshot.summary.data_added == summary.bytes_added
+
+
+def test_the_parent_is_not_taken_from_another_host_nor_from_the_future(repository, source):
+    now = datetime.now(UTC)
+    backup(repository, [source], host="other")
+    backup(repository, [source], host="h", time=now + timedelta(days=1))
+    assert backup(repository, [source], host="h", time=now).files_unmodified == 0
+
+
+def test_a_large_directory_is_shared_among_workers_and_stays_whole(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(directory, "ENTRIES_AT_ONCE", 10)
+    (tmp_path / "many").mkdir()
+    for number in range(95):
+        (tmp_path / "many" / f"{number}").write_bytes(b"%d" % number)
+    summary = backup(repository, [tmp_path / "many"], host="h")
+    assert summary.files_new == 95
+    assert len(names_in(repository, summary.snapshot_id, *parts(tmp_path / "many"))) == 95
+    assert backup(repository, [tmp_path / "many"], host="h").files_unmodified == 95
+
+
+def test_an_older_format_is_written_without_compression(tmp_path, source):
+    repository = Repository.init(open_store(str(tmp_path / "old")), PASSWORD, version=1)
+    summary = backup(repository, [source], host="h")
+    assert summary.bytes_stored >= summary.bytes_added
+
+
+def test_nothing_to_read_is_an_error_and_leaves_no_snapshot(repository, location, tmp_path):
+    for paths in ([], [tmp_path / "missing"]):
+        with pytest.raises(NothingToBackUp):
+            backup(repository, paths, host="h")
+    assert os.listdir(location / "snapshots") == []

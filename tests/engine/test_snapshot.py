@@ -1,0 +1,102 @@
+"""Snapshot files, and which of them a name or the next backup means."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from engine.errors import DataDamaged, FileMissing, SnapshotNotFound
+from engine.snapshot import Snapshot, SnapshotSummary, find_snapshot, latest_snapshot, load_snapshot, save_snapshot
+
+TREE = bytes(range(32))
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+class _Files:
+    """A repository's snapshot files in memory."""
+
+    def __init__(self):
+        self.store = self
+        self.kept = {}
+
+    def list(self, kind):
+        yield from ((name, len(content)) for name, content in self.kept.items())
+
+    def load_file(self, kind, name):
+        if name not in self.kept:
+            raise FileMissing(name)
+        return self.kept[name]
+
+    def save_file(self, kind, payload):
+        name = f"{len(self.kept):02d}".ljust(64, "a")
+        self.kept[name] = payload
+        return name
+
+
+def snapshot(time=NOON, host="h", paths=("/data",), **fields):
+    return Snapshot(time=time, tree=TREE, paths=paths, hostname=host, **fields)
+
+
+def test_a_snapshot_is_the_json_that_restic_writes():
+    whole = snapshot(
+        datetime(2026, 5, 1, 12, 0, 0, 120000, tzinfo=timezone(timedelta(hours=2))),
+        paths=("/a<b",), username="u", uid=7, excludes=("*.o",), tags=("t1", "t2"), parent="p" * 64, program_version="x 1",
+    )  # fmt: skip
+    assert whole.encode().decode() == (
+        '{"time":"2026-05-01T12:00:00.12+02:00","parent":"' + "p" * 64 + f'","tree":"{TREE.hex()}","paths":["/a\\u003cb"],'
+        '"hostname":"h","username":"u","uid":7,"excludes":["*.o"],"tags":["t1","t2"],"program_version":"x 1"}'
+    )
+
+
+def test_a_snapshot_survives_saving_with_its_summary():
+    files = _Files()
+    saved = snapshot(summary=SnapshotSummary(NOON, NOON, files_new=3, data_added=10), tags=("t",))
+    name = save_snapshot(files, saved)
+    loaded = load_snapshot(files, name)
+    assert loaded.id == name
+    assert loaded.encode() == saved.encode()
+    assert loaded.summary == saved.summary
+
+
+def test_unknown_fields_and_absent_ones_are_no_damage():
+    raw = {"time": "2022-01-01T00:00:00.5+01:00", "tree": TREE.hex(), "paths": None, "future": {}}
+    loaded = Snapshot.decode(json.dumps(raw).encode(), "f" * 64)
+    assert loaded.time == datetime(2021, 12, 31, 23, 0, 0, 500000, tzinfo=UTC)
+    assert loaded.paths == ()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"time":"yesterday","tree":"00","paths":[]}'])
+def test_what_is_no_snapshot_is_reported_as_damage(content):
+    with pytest.raises(DataDamaged):
+        Snapshot.decode(content, "f" * 64)
+
+
+def test_a_snapshot_is_found_by_id_by_prefix_and_as_latest():
+    files = _Files()
+    first = save_snapshot(files, snapshot())
+    second = save_snapshot(files, snapshot(NOON + timedelta(days=1), host="other"))
+    assert find_snapshot(files, first).id == first
+    assert find_snapshot(files, second[:8]).id == second
+    assert find_snapshot(files, "latest").id == second
+    assert find_snapshot(files, "latest", host="h").id == first
+
+
+@pytest.mark.parametrize("name", ["", "0", "ffff", "latest"])
+def test_a_name_that_means_none_or_several_is_refused(name):
+    files = _Files()
+    if name != "latest":
+        save_snapshot(files, snapshot())
+        save_snapshot(files, snapshot())
+    with pytest.raises(SnapshotNotFound):
+        find_snapshot(files, name)
+
+
+def test_the_parent_is_the_newest_of_the_host_that_has_all_the_paths():
+    older = snapshot(NOON, paths=("/data", "/home"), id="older")
+    newer = snapshot(NOON + timedelta(hours=1), paths=("/data",), id="newer")
+    foreign = snapshot(NOON + timedelta(hours=2), host="other", id="foreign")
+    all_of_them = [newer, foreign, older]
+    assert latest_snapshot(all_of_them, host="h", paths=["/data"]).id == "newer"
+    assert latest_snapshot(all_of_them, host="h", paths=["/home", "/data"]).id == "older"
+    assert latest_snapshot(all_of_them, host="h", paths=["/data"], not_after=NOON).id == "older"
+    assert latest_snapshot(all_of_them, host="h", paths=["/etc"]) is None
