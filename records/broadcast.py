@@ -142,7 +142,7 @@ class Hub:
                 self._look.set()
             elif event["event_type"] == "progress" and len(event["data"]) <= PROGRESS_BYTES:
                 self._note_progress(event["data"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             log.warning("a message on Redis is not an event")
 
     def _note_progress(self, data: str) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -155,7 +155,7 @@ def _reset(number: int) -> bytes:
     return encode("stream-reset", json.dumps({"channels": [CHANNEL]}), CHANNEL, number)
 
 
-async def _until_disconnected(receive: Receive, streaming: Any) -> None:
+async def _until_disconnected(receive: Receive, streaming: Coroutine[Any, Any, None]) -> None:
     """Run `streaming` to its end, or to the client's."""
 
     async def disconnected() -> None:
