@@ -13,8 +13,10 @@ class LastAdministrator(Conflict):
 
 
 def create_account(username: str, digest: str, role: str = User.Role.VIEWER) -> User:
-    """Return a new account. `digest`: MD5 hex of the password."""
+    """Return a new account. `digest`: MD5 hex of the password. Raises Conflict for a name that is taken."""
     user = User(username=User.normalize_username(username), role=role)
+    if User.objects.filter(username=user.username).exists():
+        raise Conflict(_("There is an account %(username)s already.") % {"username": user.username})
     user.set_password_digest(digest)
     user.save()
     return user

@@ -57,11 +57,6 @@ class NewAccountSerializer(serializers.Serializer[Any]):
     password = DigestField()
     role = serializers.ChoiceField(User.Role.choices, default=User.Role.VIEWER)
 
-    def validate_username(self, username: str) -> str:
-        if User.objects.filter(username=username).exists():
-            raise serializers.ValidationError(_("There is an account of this name already."))
-        return username
-
 
 class AccountChangeSerializer(serializers.Serializer[Any]):
     """What changes an account: the password, and for administrators the role."""

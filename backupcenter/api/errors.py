@@ -43,7 +43,7 @@ def handle_exception(exception: Exception, context: dict[str, Any]) -> Response 
         return None
     detail = response.data
     if isinstance(detail, dict) and set(detail) == {"detail"}:
-        response.data = {"error": force_str(detail["detail"])}
+        response.data = {"error": _sentence(_flatten(detail["detail"]))}
     else:
         fields = _flatten(detail)
         named = {name: messages for name, messages in fields.items() if name}
@@ -103,7 +103,8 @@ def _walk(detail: Any, name: str) -> Iterator[tuple[str, str]]:
         for value in detail:
             yield from _walk(value, name)
     else:
-        yield name, force_str(detail)
+        # A message may quote what was sent, and JSON can carry halves of characters that no encoding can.
+        yield name, force_str(detail).encode("utf-8", "replace").decode()
 
 
 def _sentence(fields: dict[str, list[str]]) -> str:
