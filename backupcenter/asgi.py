@@ -5,9 +5,11 @@ from typing import Any
 
 from django.core.asgi import get_asgi_application
 
+from backupcenter.api.charsets import refuse_exotic_charsets
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backupcenter.settings")
 
-django = get_asgi_application()
+django = refuse_exotic_charsets(get_asgi_application())
 
 # Models can be imported only after Django is set up.
 from records.stream import EventStream  # noqa: E402

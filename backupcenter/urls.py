@@ -22,5 +22,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     re_path(r"^api/schema/?$", SchemaView.as_view(), name="schema"),
     re_path(r"^api/docs/?$", SwaggerView.as_view(url_name="schema"), name="docs"),
     # Nothing may follow this line below /api.
-    re_path(r"^api(/.*)?$", unknown_route),
+    re_path(r"^api(?:/.*)?$", unknown_route),
 ]

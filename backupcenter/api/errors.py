@@ -121,7 +121,7 @@ def _json(error: str, status_code: int) -> JsonResponse:
 
 
 @csrf_exempt
-def unknown_route(request: HttpRequest, **_path: str) -> HttpResponse:
+def unknown_route(request: HttpRequest) -> HttpResponse:
     """Answer a path below /api that names nothing."""
     return _json(_("There is nothing at this address."), 404)
 
