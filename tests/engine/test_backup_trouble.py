@@ -1,0 +1,263 @@
+"""A backup meets files that change, vanish or cannot be read, a wish to stop, and processes that die: it says so, and does no harm."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import psutil
+import pytest
+
+import engine.writer
+from engine.archiver import batch, directory, large
+from engine.archiver.batch import SMALL_FILE
+from engine.archiver.workers import WorkerDied
+from engine.backends import open_store
+from engine.commands.backup import backup
+from engine.errors import Cancelled, StoreError
+from engine.repository import Repository
+from engine.store import FileKind
+
+PASSWORD = "secret"
+
+
+@pytest.fixture(scope="module")
+def empty_repository(tmp_path_factory):
+    path = tmp_path_factory.mktemp("repository") / "empty"
+    Repository.init(open_store(str(path)), PASSWORD)
+    return path
+
+
+@pytest.fixture
+def location(empty_repository, tmp_path):
+    return shutil.copytree(empty_repository, tmp_path / "repository")
+
+
+@pytest.fixture
+def repository(location):
+    return Repository.open(open_store(str(location)), PASSWORD)
+
+
+@pytest.fixture
+def source(tmp_path):
+    root = tmp_path / "source"
+    (root / "inner").mkdir(parents=True)
+    for number in range(20):
+        (root / "inner" / f"small-{number}").write_bytes(os.urandom(5000))
+    (root / "large").write_bytes(os.urandom(12 << 20))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left():
+    yield
+    assert [child for child in psutil.Process().children(recursive=True) if child.name().startswith("python")] == []
+
+
+def check(location):
+    done = subprocess.run(
+        ["restic", "--no-cache", "--no-lock", "-r", str(location), "check", "--read-data"],
+        env=os.environ | {"RESTIC_PASSWORD": PASSWORD}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def on_opening(monkeypatch, module, name, act):
+    """Have `act` called when a backup opens the file of that name to read it (workers inherit the patch when they are forked)."""
+    real = module.open_file
+
+    def open_file(path):
+        if os.path.basename(path) == name:
+            return act(real, path)
+        return real(path)
+
+    monkeypatch.setattr(module, "open_file", open_file)
+
+
+def refuse(real, path):
+    raise PermissionError(13, "Permission denied")
+
+
+def vanish(real, path):
+    os.unlink(path)
+    return real(path)
+
+
+@pytest.mark.parametrize(("module", "name"), [(batch, b"small-3"), (large, b"large")])
+@pytest.mark.parametrize(("act", "reason"), [(refuse, "permission denied"), (vanish, "no such file or directory")])
+def test_a_file_that_cannot_be_read_is_reported_and_left_out(repository, source, monkeypatch, module, name, act, reason):
+    on_opening(monkeypatch, module, name, act)
+    reported = []
+    summary = backup(repository, [source], host="h", on_unreadable=lambda path, why: reported.append((path, why)))
+    assert [(os.path.basename(path), why) for path, why in reported] == [(name, reason)]
+    assert summary.errors == 1
+    assert summary.files_total == 20
+    assert summary.snapshot_id
+
+
+@pytest.mark.parametrize(("module", "name"), [(batch, b"small-3"), (large, b"large")])
+def test_a_file_that_changes_while_it_is_read_is_reported_and_kept_as_it_was_read(
+    repository, source, monkeypatch, module, name
+):
+    def open_and_change_before_each_reading(real, path):
+        descriptor = real(path)
+        real_readv, left = os.readv, [b"some", b"more"]
+
+        def readv(reading, buffers):
+            if reading == descriptor and left:
+                with open(path, "ab") as file:
+                    file.write(left.pop())
+            return real_readv(reading, buffers)
+
+        monkeypatch.setattr(module.os, "readv", readv)
+        return descriptor
+
+    on_opening(monkeypatch, module, name, open_and_change_before_each_reading)
+    reported = []
+    summary = backup(repository, [source], host="h", on_unreadable=lambda path, why: reported.append((os.path.basename(path), why)))
+    assert reported == [(name, "the file changed while it was read")]
+    assert (summary.errors, summary.files_total) == (1, 21)
+
+
+def test_a_file_that_changed_once_is_read_again_and_is_whole(repository, source, monkeypatch):
+    def grow_once(real, path):
+        with open(path, "ab") as file:
+            file.write(b"more")
+        return real(path)
+
+    on_opening(monkeypatch, batch, b"small-3", grow_once)
+    assert backup(repository, [source], host="h").errors == 0
+
+
+def test_a_small_file_that_grew_large_is_read_as_a_large_one(repository, source, monkeypatch):
+    def grow(real, path):
+        with open(path, "ab") as file:
+            file.write(bytes(SMALL_FILE))
+        return real(path)
+
+    on_opening(monkeypatch, batch, b"small-3", grow)
+    summary = backup(repository, [source], host="h")
+    assert (summary.errors, summary.files_total) == (0, 21)
+    assert summary.bytes_total == (12 << 20) + 20 * 5000 + SMALL_FILE
+
+
+def test_a_directory_that_vanishes_is_reported_once(repository, source, monkeypatch):
+    real = os.listdir
+
+    def listdir(path):
+        if os.path.basename(path) == b"inner":
+            raise FileNotFoundError(2, "No such file or directory")
+        return real(path)
+
+    monkeypatch.setattr(directory.os, "listdir", listdir)
+    reported = []
+    summary = backup(repository, [source], host="h", on_unreadable=lambda path, why: reported.append(os.path.basename(path)))
+    assert reported == [b"inner"]
+    assert (summary.errors, summary.files_total) == (1, 1)
+
+
+def test_a_missing_target_is_reported_and_the_others_are_backed_up(repository, source, tmp_path):
+    reported = []
+    summary = backup(
+        repository, [tmp_path / "missing", source], host="h", on_unreadable=lambda path, why: reported.append(path)
+    )
+    assert reported == [os.fsencode(tmp_path / "missing")]
+    assert (summary.errors, summary.files_total) == (1, 21)
+
+
+@pytest.mark.restic
+def test_a_cancelled_backup_ends_at_once_and_leaves_a_sound_repository(repository, location, source, monkeypatch):
+    cancel = threading.Event()
+    real = large.LargeFiles._store
+
+    def store(self, chunk):
+        cancel.set()
+        return real(self, chunk)
+
+    monkeypatch.setattr(large.LargeFiles, "_store", store)
+    with pytest.raises(Cancelled):
+        backup(repository, [source], host="h", cancel=cancel)
+    assert os.listdir(location / "snapshots") == []
+    assert os.listdir(location / "locks") == []
+    check(location)
+
+
+def test_a_backup_that_is_cancelled_before_it_begins_writes_nothing(repository, location, source):
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        backup(repository, [source], host="h", cancel=cancel)
+    assert os.listdir(location / "snapshots") == []
+
+
+def test_a_worker_that_is_killed_is_an_error_and_no_hang(repository, location, source, monkeypatch):
+    on_opening(monkeypatch, batch, b"small-3", lambda real, path: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(WorkerDied, match="ended unexpectedly"):
+        backup(repository, [source], host="h")
+    assert os.listdir(location / "snapshots") == []
+    assert os.listdir(location / "locks") == []
+
+
+@pytest.mark.parametrize("size", [5000, 12 << 20])
+def test_a_store_that_fails_fails_the_backup_with_its_own_error(repository, location, tmp_path, monkeypatch, size):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_bytes(os.urandom(size))
+
+    def put(self, kind, name, data):
+        if kind is FileKind.DATA:
+            raise StoreError("the disk is on fire")
+        return real(self, kind, name, data)
+
+    real = type(repository.store).put
+    monkeypatch.setattr(type(repository.store), "put", put)
+    with pytest.raises(StoreError, match="on fire"):
+        backup(repository, [tmp_path / "source"], host="h")
+    assert os.listdir(location / "snapshots") == []
+
+
+@pytest.mark.restic
+def test_what_a_killed_backup_had_stored_is_not_stored_again(repository, location, source, monkeypatch):
+    monkeypatch.setattr(engine.writer, "PACK_SIZE", 1 << 20)
+    monkeypatch.setattr(engine.writer, "INDEX_EVERY_S", 0.0)
+
+    def run_and_die():
+        real = type(repository.store).put
+        packs = []
+
+        def put(self, kind, name, data):
+            real(self, kind, name, data)
+            packs.append(kind)
+            if packs.count(FileKind.INDEX) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        type(repository.store).put = put
+        backup(repository, [source / "large"], host="h")
+
+    killed = multiprocessing.get_context("fork").Process(target=run_and_die)
+    killed.start()
+    workers = _children_of(killed)
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    psutil.wait_procs(workers, timeout=10)
+    assert not any(worker.is_running() for worker in workers)
+    fresh = Repository.open(open_store(str(location)), PASSWORD)
+    summary = backup(fresh, [source / "large"], host="h")
+    assert summary.bytes_added < 11 << 20
+    check(location)
+
+
+def _children_of(process):
+    """The workers of a backup that runs in `process`."""
+    parent = psutil.Process(process.pid)
+    while process.is_alive():
+        try:
+            children = parent.children()
+        except psutil.NoSuchProcess:
+            break
+        if len(children) >= 2:
+            return children
+        time.sleep(0.005)
+    return []
