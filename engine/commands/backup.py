@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from engine.archiver.allocation import keep_freed_buffers
 from engine.archiver.archiver import Archiver
 from engine.archiver.large import LargeFiles
 from engine.archiver.targets import NothingToBackUp, absolute_path, arrange_targets
@@ -30,7 +31,7 @@ PROGRAM_VERSION = "backupcenter 0.1.0"
 
 @dataclass(frozen=True, slots=True)
 class BackupSummary:
-    """What a backup did. `bytes_total`: content of all files; `bytes_added`: new content and trees; `bytes_stored`: as uploaded."""
+    """What a backup did. `bytes_total`: content of all files; `bytes_added`: new content and trees; `bytes_stored`: as packed."""
 
     snapshot_id: str | None
     files_new: int
@@ -74,6 +75,7 @@ def backup(
     unreadable = on_unreadable or (lambda path, why: None)
     patterns = compile_patterns(excludes)
     targets = _readable_targets(paths, meter, unreadable)
+    keep_freed_buffers()
     with repository.lock():
         repository.load_index()
         older = _choose_parent(repository, parent, host, targets, taken)
