@@ -121,7 +121,10 @@ def table(samples: list[Sample], tools: list[Tool]) -> str:
     groups: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for sample in samples:
         groups[sample.work, sample.tool].append(sample)
-    lines = [f"{'work':28}{'program':16}{'wall s':>8}{'CPU s':>8}{'peak MiB':>10}{'repo MiB':>10}{'engine/this: wall':>19}{'CPU':>7}{'peak':>7}{'repo':>7}"]
+    lines = [
+        f"{'work':28}{'program':16}{'wall s':>8}{'CPU s':>8}{'peak MiB':>10}{'repo MiB':>10}"
+        f"{'engine/this: wall':>19}{'CPU':>7}{'peak':>7}{'repo':>7}"
+    ]
     for work in WORKS:
         ours = _medians(groups.get((work, tools[0].name), []))
         for tool in tools:
@@ -155,8 +158,8 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=60_000, metavar="N", help="small files (default: 60000)")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of everything (default: 3)")
     parser.add_argument("--only", action="append", choices=WORKS, help="measure only this work (may be repeated)")
-    parser.add_argument("--restic", action="append", default=[], metavar="PROGRAM", help="a restic to compare with (may be repeated)")
-    parser.add_argument("--without", action="append", default=[], metavar="NAME", help="leave out programs of this name, e.g. borg")
+    parser.add_argument("--restic", action="append", default=[], metavar="PROGRAM", help="a restic to compare with (repeatable)")
+    parser.add_argument("--without", action="append", default=[], metavar="NAME", help="leave out these programs, as in borg")
     parser.add_argument("--directory", type=Path, help="where data and repositories go (default: the temporary directory)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here (default: benchmarks/results/)")
     options = parser.parse_args()

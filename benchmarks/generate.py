@@ -1,4 +1,4 @@
-"""Data to back up, the same for the same seed: large files (half random, half text as in logs and SQL dumps) and many small files."""
+"""Data to back up, the same for the same seed: large files (half random, half text as in SQL dumps) and many small files."""
 
 from __future__ import annotations
 

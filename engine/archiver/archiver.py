@@ -6,14 +6,16 @@ snapshot's trees are read a little ahead.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import selectors
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -101,7 +103,10 @@ class Archiver:
         self.bytes_added = 0
         self._tree_readers = ThreadPoolExecutor(TREE_READERS, thread_name_prefix="trees")
         self._selector = selectors.DefaultSelector()
-        self._wake_end, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # Sockets, since a thread that is late must meet a closed one and not whatever has taken a descriptor's number.
+        self._wake_end, self._wake = socket.socketpair()
+        self._wake_end.setblocking(False)
+        self._wake.setblocking(False)
         self._finished: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stack: list[_Directory] = []
         self._ready: deque[list[_Job]] = deque()
@@ -110,6 +115,7 @@ class Archiver:
         self._next_number = 0
         self._large_waiting: deque[tuple[_Directory, tuple[int, int], LargeFile]] = deque()
         self._large_running = 0
+        self._large_bytes = 0
         self._root_tree: bytes | None = None
         self._unflushed = 0
 
@@ -131,8 +137,8 @@ class Archiver:
         finally:
             self._tree_readers.shutdown(wait=True, cancel_futures=True)
             self._selector.close()
-            os.close(self._wake_end)
-            os.close(self._wake)
+            self._wake_end.close()
+            self._wake.close()
         return self._root_tree
 
     # -- work goes out -------------------------------------------------------------------------------------------------
@@ -163,7 +169,7 @@ class Archiver:
             if node is None:
                 directory.waiting -= 1
                 continue
-            is_same = older is not None and _same_but_tree(older, node)
+            is_same = older is not None and replace(older, subtree=None) == node
             subtree = older.subtree if older is not None else None
             self._begin(below, _Directory(below.path, subtree, node.head_json(), is_same, directory, (part, 0)))
         directory.waiting -= 1
@@ -228,17 +234,15 @@ class Archiver:
     def _post(self, act: Callable[..., None], *arguments: Any) -> None:
         """Have the loop call something: for other threads."""
         self._finished.put(lambda: act(*arguments))
-        try:
-            os.write(self._wake, b"x")
-        except (BlockingIOError, OSError):  # woken already, or over
-            return
+        with contextlib.suppress(OSError):  # woken already, or over
+            self._wake.send(b"x")
 
     # -- results come in -----------------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
         for key, _ in self._selector.select(CANCEL_CHECK_S):
             if key.data is None:
-                os.read(self._wake_end, 4096)
+                self._wake_end.recv(4096)
             else:
                 self._receive(key.data)
         while True:
@@ -250,7 +254,7 @@ class Archiver:
         if self._cancel.is_set():
             raise Cancelled
         self._meter.files_done = self.counts.files_total
-        self._meter.bytes_done = max(self._meter.bytes_done, self.counts.bytes_total)
+        self._meter.bytes_done = self.counts.bytes_total - self._large_bytes + self._large.bytes_read
         self._meter.bytes_added = self._writer.bytes_stored
         self._meter.tick()
 
@@ -327,6 +331,7 @@ class Archiver:
             if archived.has_changed:
                 self._report_unreadable(path, CHANGED)
             self.counts.count_file(entry.previous, archived.node)
+            self._large_bytes += archived.node.size
             directory.parts[slot[0]][slot[1]] = archived.node.to_json()
         self._arrived(directory)
 
@@ -377,7 +382,3 @@ class Archiver:
 
 def _join(directory: bytes, name: bytes) -> bytes:
     return directory + name if directory.endswith(b"/") else directory + b"/" + name
-
-
-def _same_but_tree(older: Node, node: Node) -> bool:
-    return older.to_json().startswith(node.head_json())

@@ -1,7 +1,7 @@
 """What runs in a worker process: list directories, read and pack small files, until told to stop.
 
 It is forked, so that the index and the patterns are shared with the archiver and need not be sent. A thread takes messages in at
-once, since two processes that both wait to be read from would wait forever; it also ends the process when the archiver is gone.
+once, since two processes that both wait to be read from would wait forever.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from engine.crypto import SealingKey
 from engine.errors import EngineError
 from engine.filter import PathFilter
 from engine.index import Index, IndexedPack
+from engine.lifeline import end_with_parent
 from engine.store import Store
 from engine.writer import PackWriter
 
@@ -141,8 +142,12 @@ class Worker:
             self._connection.send(message)
 
 
-def run_worker(connection: Connection, foreign: Iterable[Connection], settings: WorkerSettings) -> None:
-    """The main function of a worker process. `foreign`: inherited ends of pipes that only the archiver may hold open."""
+def run_worker(connection: Connection, foreign: Iterable[Connection], settings: WorkerSettings, parent: int) -> None:
+    """The main function of a worker process of the process `parent`.
+
+    `foreign`: inherited ends of pipes that only the archiver may hold open.
+    """
+    end_with_parent(parent)
     for other in foreign:
         other.close()
     # Ctrl-C reaches the whole group; the archiver decides what becomes of its workers.

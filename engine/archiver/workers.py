@@ -79,7 +79,8 @@ def start_workers(settings: WorkerSettings, count: int) -> list[WorkerProcess]:
     for _ in range(count):
         ours, theirs = context.Pipe()
         foreign = [worker.connection for worker in workers] + [ours]
-        process = context.Process(target=run_worker, args=(theirs, foreign, settings), name="backup worker", daemon=True)
+        arguments = (theirs, foreign, settings, os.getpid())
+        process = context.Process(target=run_worker, args=arguments, name="backup worker", daemon=True)
         process.start()
         theirs.close()
         workers.append(WorkerProcess(process, ours))

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from engine.archiver.allocation import keep_freed_buffers
 from engine.archiver.archiver import Archiver
+from engine.archiver.estimate import Estimate
 from engine.archiver.large import LargeFiles
 from engine.archiver.targets import NothingToBackUp, absolute_path, arrange_targets
 from engine.archiver.worker import WorkerSettings
@@ -86,25 +87,26 @@ def backup(
         settings = WorkerSettings(
             repository.store, repository.key, repository.config.version, repository.index, patterns
         )
+        # Before any other thread is started: what a fork copies of those is of no use to it.
         workers = start_workers(settings, threads)
-        large_files: LargeFiles | None = None
+        estimate = Estimate(targets, patterns, meter) if on_progress and meter.bytes_total is None else None
         try:
             with repository.writer() as writer:
                 large_files = LargeFiles(writer, threads)
-                archiver = Archiver(
-                    repository, writer, workers, large_files, meter, unreadable, cancel or threading.Event()
-                )
+                archiver = Archiver(repository, writer, workers, large_files, meter, unreadable, cancel or threading.Event())
                 try:
                     tree = archiver.run(arrange_targets(targets), older.tree if older else None)
                 except Cancelled:
                     large_files.stop()
                     writer.indexing.flush()  # what was uploaded need not be uploaded again
                     raise
+                finally:
+                    large_files.stop()
         finally:
+            if estimate is not None:
+                estimate.stop()
             for worker in workers:
                 worker.end()
-            if large_files is not None:
-                large_files.stop()
         counts = archiver.counts
         stored = writer.bytes_stored
         summary = SnapshotSummary(

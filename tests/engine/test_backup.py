@@ -4,17 +4,19 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from engine.archiver import directory
+from engine.archiver.estimate import count_files
 from engine.archiver.targets import NothingToBackUp
 from engine.backends import open_store
 from engine.blob import BlobType
 from engine.commands.backup import backup
-from engine.filter import InvalidPattern
+from engine.filter import InvalidPattern, compile_patterns
 from engine.repository import Repository
 from engine.snapshot import find_snapshot, iter_snapshots
 from engine.tree import iter_nodes
@@ -213,3 +215,17 @@ def test_nothing_to_read_is_an_error_and_leaves_no_snapshot(repository, location
         with pytest.raises(NothingToBackUp):
             backup(repository, paths, host="h")
     assert os.listdir(location / "snapshots") == []
+
+
+def test_progress_ends_with_what_was_done_and_knows_the_total_beforehand(repository, source):
+    seen = []
+    summary = backup(repository, [source], host="h", excludes=["leaf"], on_progress=seen.append)
+    assert (seen[-1].files_done, seen[-1].bytes_done) == (summary.files_total, summary.bytes_total)
+    backup(repository, [source], host="h", excludes=["leaf"], on_progress=seen.append)
+    assert (seen[-1].files_total, seen[-1].bytes_total) == (summary.files_total, summary.bytes_total)
+
+
+def test_an_estimate_counts_what_a_backup_will_read(repository, source):
+    excludes = compile_patterns(["leaf"])
+    targets = [os.fsencode(source / "deep"), os.fsencode(source / "chunks"), os.fsencode(source / "link")]
+    assert count_files(targets, excludes, threading.Event()) == (2, 10 + (5 << 20))

@@ -1,4 +1,4 @@
-"""A backup meets files that change, vanish or cannot be read, a wish to stop, and processes that die: it says so, and does no harm."""
+"""A backup meets files that change, vanish or cannot be read, a wish to stop, and dying processes: it says so and does no harm."""
 
 import multiprocessing
 import os

@@ -35,7 +35,7 @@ def write_every_kind(root: Path) -> None:
     (root / "secret").touch(mode=0o000)
     os.setxattr(root / "plain.txt", "user.comment", b"\x00binary\xff")
     os.setxattr(root / "no entries", "user.empty", b"")
-    acl = bytes.fromhex("02000000010006 00ffffffff 02000700e8030000 04000400ffffffff 10000700ffffffff 20000400ffffffff".replace(" ", ""))
+    acl = bytes.fromhex("02000000 01000600ffffffff 02000700e8030000 04000400ffffffff 10000700ffffffff 20000400ffffffff")
     os.setxattr(root / "empty", "system.posix_acl_access", acl)
     os.setxattr(root / "deep", "system.posix_acl_default", acl)
     if os.geteuid() == 0:
