@@ -65,7 +65,8 @@ class Ipv6Field(serializers.IPAddressField):
         super().__init__(protocol="ipv6", **options)
 
     def to_internal_value(self, data: Any) -> Any:
-        if not isinstance(data, str):
+        # A zone means something to its own host only.
+        if not isinstance(data, str) or "%" in data:
             self.fail("invalid")
         return super().to_internal_value(data)
 

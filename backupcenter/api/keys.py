@@ -65,7 +65,8 @@ def address_of_key(key: str) -> int | str | None:
         if number is not None:
             return number
         try:
-            return str(ipaddress.IPv6Address(text))
+            address = ipaddress.IPv6Address(text)
         except ipaddress.AddressValueError:
             continue
+        return None if address.scope_id else str(address)
     return None

@@ -110,7 +110,9 @@ def test_an_address_is_a_host_with_or_without_a_port(api, address) -> None:
     assert post(api("administrator"), "?check=false", address=address).status_code == 201
 
 
-@pytest.mark.parametrize("field, value", [("type", 3), ("type", "x"), ("type", 2**70), ("https", "x"), ("display_name", "x" * 256)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("type", 3), ("type", "x"), ("type", 2**70), ("https", "x"), ("display_name", "x" * 256)]
+)
 def test_a_field_that_cannot_be_is_400(api, field, value) -> None:
     answer = post(api("administrator"), "?check=false", **{field: value})
     assert answer.status_code == 400

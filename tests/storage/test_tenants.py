@@ -101,7 +101,7 @@ def test_a_hostile_usage_document_says_nothing(document) -> None:
 
 
 @pytest.mark.parametrize(
-    "status, code",
+    ("status", "code"),
     [
         (403, "SignatureDoesNotMatch"),
         (403, "InvalidAccessKeyId"),

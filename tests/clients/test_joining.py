@@ -1,0 +1,204 @@
+"""Agents: a one-time token becomes an agent's own, which ends when it is revoked."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from clients.models import Client, JoinToken
+from clients.presence import heartbeat_received, presence_changed
+from clients.tasks import watch_presence
+
+HOST = {"hostname": "host1", "ipv4": 1, "ipv6": None, "os": "Debian 12", "version": "0.1.0"}
+
+
+@pytest.fixture
+def client_row(db) -> Client:
+    return Client.objects.create(ipv4=7, hostname="client7")
+
+
+def join(api, token, **fields):
+    return api(None).post("/api/agent/join", {"token": token, **HOST, **fields}, format="json")
+
+
+def agent(api, token):
+    client = api(None)
+    client.credentials(HTTP_AUTHORIZATION=f"Agent {token}")
+    return client
+
+
+@pytest.fixture
+def joined(api, client_row):
+    """An API client of an agent that has joined as `client_row`."""
+    return agent(api, client_row.issue_token())
+
+
+@pytest.fixture
+def changes(db):
+    """The presence changes that were told, as pairs of host name and whether it is online."""
+    told = []
+
+    def receive(sender, client, online, **_extra):
+        told.append((client.hostname, online))
+
+    presence_changed.connect(receive)
+    yield told
+    presence_changed.disconnect(receive)
+
+
+def test_a_free_token_creates_a_client(api, db, settings) -> None:
+    settings.AGENT_BROKER_URL = "redis://broker:6379/0"
+    _row, token = JoinToken.issue()
+    answer = join(api, token)
+    assert answer.status_code == 201
+    client = Client.objects.get()
+    body = answer.json()
+    assert body == {
+        "client": {"id": client.pk, "hostname": "host1"},
+        "token": body["token"],
+        "queue": f"client.{client.pk}",
+        "broker": "redis://broker:6379/0",
+    }
+    assert (client.ipv4, client.os, client.version) == (1, "Debian 12", "0.1.0")
+    assert body["token"] not in client.token_hash
+    assert agent(api, body["token"]).post("/api/agent/heartbeat", {}, format="json").status_code == 200
+
+
+def test_a_free_token_binds_to_the_client_that_has_the_address(api, client_row) -> None:
+    _row, token = JoinToken.issue()
+    assert join(api, token, ipv4=7).json()["client"] == {"id": client_row.pk, "hostname": "client7"}
+    assert Client.objects.count() == 1
+
+
+def test_a_bound_token_joins_as_its_client_whatever_the_address(api, client_row) -> None:
+    _row, token = JoinToken.issue(client_row)
+    assert join(api, token, ipv4=9).json()["client"]["id"] == client_row.pk
+    client_row.refresh_from_db()
+    assert client_row.ipv4 == 7
+
+
+def test_addresses_of_two_clients_are_409_and_leave_the_token_unused(api, client_row) -> None:
+    Client.objects.create(ipv6="fe80::1", hostname="other")
+    row, token = JoinToken.issue()
+    assert join(api, token, ipv4=7, ipv6="fe80::1").status_code == 409
+    row.refresh_from_db()
+    assert row.used_at is None
+
+
+def test_an_agent_that_does_not_know_its_address_gets_the_one_it_speaks_from(api, db) -> None:
+    _row, token = JoinToken.issue()
+    assert join(api, token, ipv4=None).status_code == 201
+    assert Client.objects.get().ipv4 == 0x7F000001
+
+
+def test_a_token_joins_once(api, client_row) -> None:
+    _row, token = JoinToken.issue(client_row)
+    assert join(api, token).status_code == 201
+    answer = join(api, token)
+    assert answer.status_code == 401
+    assert set(answer.json()) == {"error"}
+
+
+def test_an_expired_or_unknown_token_is_401(api, client_row) -> None:
+    _row, token = JoinToken.issue(client_row)
+    JoinToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert join(api, token).status_code == 401
+    assert join(api, "unknown").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "fields", [{"token": ""}, {"hostname": ""}, {"ipv4": -1}, {"ipv6": "x"}, {"os": "x" * 256}]
+)
+def test_fields_that_cannot_be_are_400(api, db, fields) -> None:
+    _row, token = JoinToken.issue()
+    answer = join(api, **{"token": token, **fields})
+    assert answer.status_code == 400
+
+
+def test_joining_again_ends_the_first_token(api, joined, client_row) -> None:
+    _row, token = JoinToken.issue(client_row)
+    join(api, token)
+    assert joined.post("/api/agent/heartbeat", {}, format="json").status_code == 401
+
+
+def test_a_revoked_agent_is_401(api, joined, client_row) -> None:
+    assert joined.post("/api/agent/heartbeat", {}, format="json").status_code == 200
+    _row, token = JoinToken.issue(client_row)
+    assert api("administrator").post("/api/client/7/revoke").status_code == 200
+    answer = joined.post("/api/agent/heartbeat", {}, format="json")
+    assert answer.status_code == 401
+    assert answer["WWW-Authenticate"] == "Agent"
+    assert join(api, token).status_code == 401
+
+
+@pytest.mark.parametrize("header", ["Agent", "Agent ", "Agent a b", "Agent x", "Agent \xff", "Token x"])
+def test_a_header_that_is_no_agents_token_is_401(api, client_row, header) -> None:
+    client = api(None)
+    client.credentials(HTTP_AUTHORIZATION=header)
+    assert client.post("/api/agent/heartbeat", {}, format="json").status_code == 401
+
+
+def test_people_and_agents_do_not_take_each_others_place(api, joined) -> None:
+    assert api("administrator").post("/api/agent/heartbeat", {}, format="json").status_code == 401
+    assert joined.get("/api/client").status_code == 401
+
+
+def test_a_heartbeat_is_noted(api, joined, client_row) -> None:
+    body = {"version": "0.2.0", "os": "Debian 13", "running": ["backup-1"], "load": 0.5}
+    answer = joined.post("/api/agent/heartbeat/", body, format="json")
+    assert answer.json() == {"client": client_row.pk, "queued": 0}
+    client_row.refresh_from_db()
+    assert client_row.online
+    assert (client_row.version, client_row.os, client_row.load) == ("0.2.0", "Debian 13", 0.5)
+
+
+def test_a_heartbeat_answers_how_many_jobs_wait(joined, client_row) -> None:
+    def receive(sender, client, running, **_extra):
+        assert (client, running) == (client_row, ["backup-1"])
+        return 3
+
+    heartbeat_received.connect(receive)
+    try:
+        answer = joined.post("/api/agent/heartbeat", {"running": ["backup-1"]}, format="json")
+    finally:
+        heartbeat_received.disconnect(receive)
+    assert answer.json()["queued"] == 3
+
+
+@pytest.mark.parametrize("body", [{"load": "nan"}, {"load": "inf"}, {"running": "x"}, {"running": [{}]}, {"version": "x" * 65}])
+def test_a_heartbeat_that_cannot_be_is_400(joined, body) -> None:
+    assert joined.post("/api/agent/heartbeat", body, format="json").status_code == 400
+
+
+def test_a_client_that_falls_silent_is_reported_once_and_again_when_it_is_back(joined, client_row, changes, settings) -> None:
+    joined.post("/api/agent/heartbeat", {}, format="json")
+    watch_presence()
+    assert changes == []
+    Client.objects.update(last_seen=timezone.now() - timedelta(seconds=settings.CLIENT_OFFLINE_S + 1))
+    watch_presence()
+    watch_presence()
+    assert changes == [("client7", False)]
+    joined.post("/api/agent/heartbeat", {}, format="json")
+    joined.post("/api/agent/heartbeat", {}, format="json")
+    assert changes == [("client7", False), ("client7", True)]
+
+
+def test_a_client_that_was_never_there_is_not_reported(client_row, changes) -> None:
+    watch_presence()
+    assert changes == []
+
+
+def test_a_listener_that_fails_does_not_fail_the_heartbeat(joined, client_row) -> None:
+    def fail(sender, **_extra):
+        raise RuntimeError
+
+    heartbeat_received.connect(fail)
+    try:
+        assert joined.post("/api/agent/heartbeat", {}, format="json").status_code == 200
+    finally:
+        heartbeat_received.disconnect(fail)
+
+
+def test_a_heartbeat_takes_a_fixed_number_of_queries(joined, django_assert_max_num_queries) -> None:
+    with django_assert_max_num_queries(6):
+        joined.post("/api/agent/heartbeat", {}, format="json")
