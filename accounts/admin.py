@@ -5,25 +5,46 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext as _g
 from django.utils.translation import gettext_lazy as _
 from knox.models import AuthToken
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from accounts.managing import end_tokens
+from accounts.managing import (
+    LastAdministrator,
+    end_tokens,
+    is_administrator_left_without,
+    require_another_administrator,
+)
 from accounts.models import User
 
 # Roles take the place of groups; the page of tokens is our own.
 admin.site.unregister([Group, AuthToken])
 
 
+class AccountForm(UserChangeForm):
+    """An account; the last administrator remains one."""
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        leaves = data.get("role") != User.Role.ADMINISTRATOR or not data.get("is_active")
+        if not self.errors and leaves and User.objects.get(pk=self.instance.pk).is_administrator:
+            try:
+                require_another_administrator(self.instance)
+            except LastAdministrator as error:
+                raise ValidationError(str(error)) from error
+        return data
+
+
 @admin.register(User)
 class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
     """Accounts; passwords are taken as people type them."""
 
-    form = UserChangeForm
+    form = AccountForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ["username", "role", "is_active", "last_login"]
@@ -46,6 +67,12 @@ class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
         for user in queryset:
             end_tokens(user)
         self.message_user(request, _("They have to log in again."), messages.SUCCESS)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        deleted, counts, permissions, protected = super().get_deleted_objects(objs, request)
+        if not is_administrator_left_without(objs):
+            protected = [*protected, _g("the last administrator")]
+        return deleted, counts, permissions, protected
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)

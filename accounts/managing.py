@@ -1,6 +1,9 @@
 """Creating, changing and deleting accounts, so that an administrator always remains."""
 
+from collections.abc import Iterable
+
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from knox.models import AuthToken
 
@@ -55,7 +58,16 @@ def delete_account(user: User) -> None:
 
 def require_another_administrator(*leaving: User) -> None:
     """Raise LastAdministrator if nobody but these could manage accounts. Holds until the end of the transaction."""
-    administrators = User.objects.select_for_update().filter(role=User.Role.ADMINISTRATOR, is_active=True)
     # Every administrator is locked, so that two of them cannot delete each other at once.
-    if not {user.pk for user in administrators} - {user.pk for user in leaving}:
+    if not _others(User.objects.select_for_update(), leaving):
         raise LastAdministrator(_("The last administrator cannot be removed."))
+
+
+def is_administrator_left_without(leaving: Iterable[User]) -> bool:
+    """Whether somebody but these could manage accounts, as things are now."""
+    return bool(_others(User.objects.all(), leaving))
+
+
+def _others(accounts: QuerySet[User], leaving: Iterable[User]) -> set[int]:
+    administrators = accounts.filter(role=User.Role.ADMINISTRATOR, is_active=True)
+    return {user.pk for user in administrators} - {user.pk for user in leaving}

@@ -120,7 +120,10 @@ class TenantAdmin(ModelAdmin):
     autocomplete_fields = ["endpoint"]
 
     def get_fields(self, request: HttpRequest, obj: Tenant | None = None) -> list[str]:
-        taken = ["endpoint", "username", "access_key", "secret_key"]
+        taken = ["endpoint", "username", "access_key"]
+        if self.has_change_permission(request, obj):
+            # Who may only look would be shown its value instead of an empty input.
+            taken.append("secret_key")
         told = ["display_name", "quota_text", "used_text", "refreshed_at", "refresh_error"]
         return taken if obj is None else taken + told
 

@@ -1,0 +1,177 @@
+"""The console: every model of these rooms has pages, roles hold there too, and secrets never show."""
+
+import pytest
+from django.test import Client as Browser
+from django.urls import reverse
+
+from accounts.models import User
+from clients.models import Client, JoinToken
+from storage.models import Endpoint, Repository, Tenant
+from tests.conftest import PASSWORD
+
+SECRET = "nwCiFFIJfchFGRARxiDqKoeprWIkX2hKXLX7R1wh"
+
+
+@pytest.fixture
+def browser(account):
+    def open_as(role: str) -> Browser:
+        account(role)
+        client = Browser()
+        assert client.login(username=role, password=PASSWORD)
+        return client
+
+    return open_as
+
+
+@pytest.fixture
+def rows(db, tmp_path) -> dict[str, object]:
+    endpoint = Endpoint.objects.create(address="host:1")
+    tenant = Tenant.objects.create(endpoint=endpoint, username="s3user", access_key="key", secret_key=SECRET)
+    client = Client.objects.create(ipv4=2886769509, hostname="client1")
+    return {
+        "storage_endpoint": endpoint,
+        "storage_tenant": tenant,
+        "storage_repository": Repository.objects.create(tenant=tenant, bucket="bucket", password=SECRET),
+        "clients_client": client,
+        "clients_jointoken": JoinToken.issue(client)[0],
+    }
+
+
+PAGES = ["storage_endpoint", "storage_tenant", "storage_repository", "clients_client", "clients_jointoken"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("role", ["administrator", "viewer"])
+def test_lists_searches_and_pages_show_no_secret(browser, rows, page, role) -> None:
+    client = browser(role)
+    for path in (
+        reverse(f"admin:{page}_changelist"),
+        reverse(f"admin:{page}_changelist") + "?q=172.16.155.101",
+        reverse(f"admin:{page}_change", args=[rows[page].pk]),
+    ):
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        assert SECRET not in answer.content.decode()
+
+
+@pytest.mark.parametrize("page", ["storage_endpoint", "storage_tenant", "clients_client", "clients_jointoken", "accounts_user"])
+def test_only_administrators_add(browser, rows, page) -> None:
+    path = reverse(f"admin:{page}_add")
+    assert browser("administrator").get(path).status_code == 200
+    assert browser("operator").get(path).status_code == 403
+    assert browser("viewer").get(path).status_code == 403
+
+
+def test_accounts_are_for_administrators(browser, rows) -> None:
+    path = reverse("admin:accounts_user_changelist")
+    assert browser("administrator").get(path).status_code == 200
+    assert browser("viewer").get(path).status_code == 403
+
+
+def test_a_tenant_is_created_from_its_keys(browser, db, monkeypatch) -> None:
+    from storage.probing import TenantDescription
+
+    described = TenantDescription("s3user", "S3 User", 5, 3)
+    monkeypatch.setattr("storage.probing.describe_tenant", lambda *arguments: described)
+    endpoint = Endpoint.objects.create(address="host:1")
+    form = {"endpoint": endpoint.pk, "username": "", "access_key": "key", "secret_key": SECRET}
+    answer = browser("administrator").post(reverse("admin:storage_tenant_add"), form)
+    assert answer.status_code == 302, answer.content.decode()[:3000]
+    tenant = Tenant.objects.get()
+    assert (tenant.username, tenant.display_name, tenant.quota) == ("s3user", "S3 User", 5)
+    assert tenant.secret_key == SECRET
+
+
+def test_keys_that_are_refused_are_said(browser, db, monkeypatch) -> None:
+    from engine.errors import InvalidCredentials
+
+    def refuse(*arguments):
+        raise InvalidCredentials("SignatureDoesNotMatch")
+
+    monkeypatch.setattr("storage.probing.describe_tenant", refuse)
+    endpoint = Endpoint.objects.create(address="host:1")
+    form = {"endpoint": endpoint.pk, "username": "", "access_key": "key", "secret_key": SECRET}
+    page = browser("administrator").post(reverse("admin:storage_tenant_add"), form).content.decode()
+    assert "SignatureDoesNotMatch" in page
+    assert SECRET not in page
+    assert not Tenant.objects.exists()
+
+
+def test_an_empty_secret_keeps_the_present_one(browser, rows, monkeypatch) -> None:
+    from storage.probing import TenantDescription
+
+    tenant = rows["storage_tenant"]
+    tried = []
+
+    def describe(endpoint, access_key, secret_key):
+        tried.append(secret_key)
+        return TenantDescription("s3user", "S3 User", None, None)
+
+    monkeypatch.setattr("storage.probing.describe_tenant", describe)
+    path = reverse("admin:storage_tenant_change", args=[tenant.pk])
+    answer = browser("administrator").post(path, {"access_key": "key", "secret_key": ""})
+    assert answer.status_code == 302, answer.content.decode()[:3000]
+    assert tried == [SECRET]
+    tenant.refresh_from_db()
+    assert tenant.secret_key == SECRET
+
+
+def test_a_client_is_written_with_dots(browser, db) -> None:
+    form = {"hostname": "client1", "ipv4": "172.16.155.101", "ipv6": "", "root": "/"}
+    answer = browser("administrator").post(reverse("admin:clients_client_add"), form)
+    assert answer.status_code == 302, answer.content.decode()[:3000]
+    assert Client.objects.get().ipv4 == 2886769509
+    without = browser("administrator").post(reverse("admin:clients_client_add"), {**form, "ipv4": ""})
+    assert without.status_code == 200
+
+
+def act(client, page, action, row):
+    form = {"action": action, "_selected_action": [row.pk]}
+    return client.post(reverse(f"admin:{page}_changelist"), form, follow=True).content.decode()
+
+
+def test_actions_issue_a_token_once_and_revoke_the_agent(browser, rows) -> None:
+    client, row = browser("administrator"), rows["clients_client"]
+    row.issue_token()
+    page = act(client, "clients_client", "issue_join_token", row)
+    assert "python -m agent join" in page
+    assert "python -m agent join" not in client.get(reverse("admin:clients_client_changelist")).content.decode()
+    act(client, "clients_client", "revoke_agent", row)
+    row.refresh_from_db()
+    assert row.token_hash == ""
+
+
+def test_a_viewer_has_no_actions(browser, rows) -> None:
+    act(browser("viewer"), "clients_client", "revoke_agent", rows["clients_client"])
+    act(browser("viewer"), "clients_client", "issue_join_token", rows["clients_client"])
+    assert JoinToken.objects.count() == 1
+
+
+def test_an_endpoint_that_does_not_answer_is_said(browser, rows) -> None:
+    endpoint = rows["storage_endpoint"]
+    Endpoint.objects.update(address="127.0.0.1:1", https=False)
+    page = act(browser("administrator"), "storage_endpoint", "verify", endpoint)
+    assert "does not answer" in page
+
+
+def test_an_account_is_made_with_the_password_as_typed(browser, db) -> None:
+    form = {"username": "typed", "role": "viewer", "password1": "as typed 123", "password2": "as typed 123"}
+    form["usable_password"] = "true"
+    answer = browser("administrator").post(reverse("admin:accounts_user_add"), form)
+    assert answer.status_code == 302, answer.content.decode()[:3000]
+    user = User.objects.get(username="typed")
+    assert user.check_password("as typed 123")
+    assert (user.role, user.is_superuser) == ("viewer", False)
+
+
+def test_the_last_administrator_stays_in_the_console_too(browser, account) -> None:
+    client = browser("administrator")
+    user = account("administrator")
+    client.post(reverse("admin:accounts_user_delete", args=[user.pk]), {"post": "yes"})
+    assert User.objects.filter(pk=user.pk).exists()
+    path = reverse("admin:accounts_user_change", args=[user.pk])
+    client.post(path, {"username": "administrator", "role": "viewer", "is_active": "on"})
+    client.post(path, {"username": "administrator", "role": "administrator"})
+    act(client, "accounts_user", "delete_selected", user)
+    user.refresh_from_db()
+    assert user.is_administrator
