@@ -95,27 +95,19 @@ class Index:
 
 def encode_index(packs: Iterable[IndexedPack], supersedes: Iterable[str] = ()) -> bytes:
     """Return the JSON of an index file. `supersedes`: names of the index files that it replaces."""
-    content: dict[str, object] = {}
     replaced = list(supersedes)
-    if replaced:
-        content["supersedes"] = replaced
-    content["packs"] = [
-        {
-            "id": pack.id.hex(),
-            "blobs": [
-                {
-                    "id": blob.id.hex(),
-                    "type": blob.type.label,
-                    "offset": blob.offset,
-                    "length": blob.length,
-                    **({"uncompressed_length": blob.uncompressed_length} if blob.uncompressed_length else {}),
-                }
-                for blob in pack.blobs
-            ],
-        }
-        for pack in packs
-    ]
-    return json.dumps(content, separators=(",", ":")).encode()
+    beginning = f'"supersedes":{json.dumps(replaced, separators=(",", ":"))},' if replaced else ""
+    # Put together as text: dictionaries of every blob would take several times the memory of the file.
+    listed = ",".join(
+        f'{{"id":"{pack.id.hex()}","blobs":[{",".join(map(_encode_blob, pack.blobs))}]}}' for pack in packs
+    )
+    return f'{{{beginning}"packs":[{listed}]}}'.encode()
+
+
+def _encode_blob(blob: PackedBlob) -> str:
+    size = f',"uncompressed_length":{blob.uncompressed_length}' if blob.uncompressed_length else ""
+    label = blob.type.label
+    return f'{{"id":"{blob.id.hex()}","type":"{label}","offset":{blob.offset},"length":{blob.length}{size}}}'
 
 
 _TYPES = {"data": BlobType.DATA, "tree": BlobType.TREE}

@@ -38,6 +38,10 @@ class Store(Protocol):
     def location(self) -> str:
         """The place as a person would name it, without secrets."""
 
+    @property
+    def parallel_uploads(self) -> int:
+        """How many packs are worth writing at once; each takes its size in memory."""
+
     def get(self, kind: FileKind, name: str) -> bytes:
         """Return the whole file. Raises FileMissing."""
 

@@ -20,7 +20,6 @@ from engine.pack import encode_header
 from engine.store import Buffer, FileKind, Store
 
 PACK_SIZE = 16 << 20
-UPLOADS = 4
 # A run that is killed loses the index of what it uploaded since the last index file, and so uploads that again.
 INDEX_EVERY_S = 60.0
 
@@ -165,11 +164,12 @@ class RepositoryWriter:
     """
 
     def __init__(
-        self, store: Store, key: SealingKey, version: int, index: Index, save_file: SaveFile, uploads: int = UPLOADS
+        self, store: Store, key: SealingKey, version: int, index: Index, save_file: SaveFile
     ) -> None:
         self._key, self._version, self._index = key, version, index
+        uploads = store.parallel_uploads
         self._executor = ThreadPoolExecutor(uploads, thread_name_prefix="upload")
-        slots = threading.BoundedSemaphore(uploads + 1)
+        slots = threading.BoundedSemaphore(uploads)
         self.indexing = IndexWriter(index, save_file)
         self._packers = {
             blob_type: PackWriter(store, key, blob_type, self._executor, slots, self.indexing.add_pack)

@@ -11,11 +11,11 @@ import ctypes
 
 # <malloc.h>
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_KEPT = 64 << 20
+_KEPT = 32 << 20  # glibc accepts no more as the threshold for mapping
 
 
 def keep_freed_buffers() -> None:
-    """Have this process keep freed memory of up to 64 MiB for its next buffers. Does nothing where there is no glibc."""
+    """Have this process keep freed memory of up to 32 MiB for its next buffers. Does nothing where there is no glibc."""
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_ARENA_MAX, 1)

@@ -7,6 +7,7 @@ once, since two processes that both wait to be read from would wait forever.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import threading
@@ -148,6 +149,8 @@ def run_worker(connection: Connection, foreign: Iterable[Connection], settings: 
     `foreign`: inherited ends of pipes that only the archiver may hold open.
     """
     end_with_parent(parent)
+    # What was inherited is not looked at by the collector again, which would copy its pages.
+    gc.freeze()
     for other in foreign:
         other.close()
     # Ctrl-C reaches the whole group; the archiver decides what becomes of its workers.

@@ -20,6 +20,8 @@ PARTIAL = ".partial-"
 class LocalStore:
     """A directory of this machine (or one that is mounted)."""
 
+    parallel_uploads = 2
+
     def __init__(self, directory: str) -> None:
         self.directory = directory
 

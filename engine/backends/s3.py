@@ -96,6 +96,8 @@ def s3_client(url: str, credentials: Credentials | None, ca_bundle: str | None =
 class S3Store:
     """A bucket, or what lies below a prefix of it."""
 
+    parallel_uploads = 4
+
     def __init__(
         self, url: str, bucket: str, prefix: str, credentials: Credentials | None, ca_bundle: str | None = None
     ) -> None:
