@@ -5,3 +5,6 @@ from django.utils.translation import gettext_lazy as _
 class RecordsConfig(AppConfig):
     name = "records"
     verbose_name = _("history")
+
+    def ready(self) -> None:
+        from records import presence  # noqa: F401 - connects its receiver
