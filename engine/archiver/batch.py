@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from engine.archiver.messages import Answer, Question
 from engine.archiver.reading import has_changed, open_file
@@ -19,6 +22,16 @@ from engine.writer import PackWriter, seal_blob
 SMALL_FILE = MIN_SIZE
 BUFFER_SIZE = 4 << 20
 BLOBS_AT_ONCE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class SmallFile:
+    """A file that was read. `blob_id` is empty for an empty file, `size` the bytes read, `status` what the file was afterwards."""
+
+    blob_id: bytes
+    size: int
+    status: os.stat_result
+    has_changed: bool
 
 
 class _Batch:
@@ -50,16 +63,17 @@ class SmallFiles:
         self._free = deque([_Batch()])
         self._asked: deque[_Batch] = deque()
 
-    def read(self, path: bytes, expected: os.stat_result) -> tuple[bytes, os.stat_result, bool]:
-        """Read a file that a listing found to be `expected`; return its blob's id, its status and whether it changed meanwhile.
+    def read(self, path: bytes, expected: os.stat_result) -> SmallFile:
+        """Read a file that a listing found to be `expected`. Raises OSError.
 
-        A file that has changed is read once more, since most do not change all the time. The id is empty for an empty file.
-        Raises OSError.
+        One that has changed since is read once more, since most files do not change all the time.
         """
         descriptor = open_file(path)
         try:
             blob_id, size = self._read(descriptor, expected.st_size)
             status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise FileNotFoundError(errno.ENOENT, "the file was replaced by something else")
             changed = has_changed(expected, status) or size != status.st_size
             if changed and status.st_size <= SMALL_FILE:
                 before = status
@@ -67,7 +81,7 @@ class SmallFiles:
                 blob_id, size = self._read(descriptor, before.st_size)
                 status = os.fstat(descriptor)
                 changed = has_changed(before, status) or size != status.st_size
-            return blob_id, status, changed
+            return SmallFile(blob_id, size, status, changed)
         finally:
             os.close(descriptor)
 

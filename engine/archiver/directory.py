@@ -101,15 +101,15 @@ class DirectoryLister:
     def _small_file(
         self, path: bytes, node: Node, head: str, listed: os.stat_result, older: Node | None, listing: Listing
     ) -> str | LargeFile:
-        blob_id, status, has_changed = self._small_files.read(path, listed)
-        if status.st_size > SMALL_FILE:  # it has grown since it was listed
+        file = self._small_files.read(path, listed)
+        if file.status.st_size > SMALL_FILE:  # it has grown since it was listed
             return LargeFile(node.name, older)
-        if status.st_ctime_ns != listed.st_ctime_ns or status.st_ino != listed.st_ino:
-            node = read_node(path, node.name, status) or node
+        if file.status.st_ctime_ns != listed.st_ctime_ns or file.status.st_ino != listed.st_ino:
+            node = replace(read_node(path, node.name, file.status) or node, size=file.size)
             head = node.head_json()
-        if has_changed:
+        if file.has_changed:
             listing.unreadable.append((path, CHANGED))
-        content = (blob_id,) if blob_id else ()
+        content = (file.blob_id,) if file.blob_id else ()
         listing.counts.count_file(older, node if older is None else replace(node, content=content))
         return f"{head}{content_json(content)}}}"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import time
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 
@@ -14,7 +16,7 @@ from engine.errors import EngineError
 
 # Jobs on the way keep a worker busy while its results travel.
 JOBS_ON_THE_WAY = 3
-# How long a worker may take to end what it is storing.
+# How long workers may take to end what they are storing.
 ENDING_S = 1.0
 
 
@@ -56,11 +58,14 @@ class WorkerProcess:
             raise self._died() from error
         return message
 
-    def end(self) -> None:
-        """Stop the process, by force if it takes too long."""
+    def ask_to_stop(self) -> None:
+        """Have the process give up what is not stored. It may be gone already."""
         with contextlib.suppress(OSError, ValueError):
             self.connection.send(Stop())
-        self._process.join(ENDING_S)
+
+    def end(self, timeout_s: float) -> None:
+        """Wait for the process, and end it by force if it takes too long."""
+        self._process.join(timeout_s)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
@@ -85,6 +90,16 @@ def start_workers(settings: WorkerSettings, count: int) -> list[WorkerProcess]:
         theirs.close()
         workers.append(WorkerProcess(process, ours))
     return workers
+
+
+def end_workers(workers: Iterable[WorkerProcess]) -> None:
+    """Stop all workers; they have a moment to end what they are storing."""
+    workers = list(workers)
+    for worker in workers:
+        worker.ask_to_stop()
+    deadline = time.monotonic() + ENDING_S
+    for worker in workers:
+        worker.end(max(deadline - time.monotonic(), 0.0))
 
 
 def usable_processors() -> int:

@@ -19,7 +19,7 @@ from engine.archiver.estimate import Estimate
 from engine.archiver.large import LargeFiles
 from engine.archiver.targets import NothingToBackUp, absolute_path, arrange_targets
 from engine.archiver.worker import WorkerSettings
-from engine.archiver.workers import start_workers, usable_processors
+from engine.archiver.workers import end_workers, start_workers, usable_processors
 from engine.errors import Cancelled
 from engine.filter import compile_patterns
 from engine.progress import Progress, ProgressMeter
@@ -105,8 +105,7 @@ def backup(
         finally:
             if estimate is not None:
                 estimate.stop()
-            for worker in workers:
-                worker.end()
+            end_workers(workers)
         counts = archiver.counts
         stored = writer.bytes_stored
         summary = SnapshotSummary(
