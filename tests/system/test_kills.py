@@ -4,6 +4,7 @@ The engine's process is let run in small steps, so that each kill happens in the
 pack reached the store and before the last.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -91,7 +92,8 @@ def engine_processes(agent: Process) -> list[int]:
 def send(number: signal.Signals, process_id: int) -> None:
     """Signal a process and those it started."""
     for child in descendants(process_id):
-        os.kill(child, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
 
 
 def descendants(process_id: int) -> list[int]:
