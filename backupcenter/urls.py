@@ -19,6 +19,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("accounts.urls")),
     path("api/", include("storage.urls")),
     path("api/", include("clients.urls")),
+    path("api/", include("records.urls")),
+    path("api/", include("jobs.urls")),
     re_path(r"^api/schema/?$", SchemaView.as_view(), name="schema"),
     re_path(r"^api/docs/?$", SwaggerView.as_view(url_name="schema"), name="docs"),
     # Nothing may follow this line below /api.

@@ -1,15 +1,38 @@
 """Backup plans: what is backed up, where to, when, and how long it is held."""
 
 import uuid
-from typing import Any
+from typing import Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 from django.utils.translation import gettext_lazy as _
 from django_celery_beat.models import PeriodicTask
 
 from clients.models import Client
+from records.models import ACTIVE_STATES, BackupRecord
+from records.models import State as Activity
 from storage.models import Repository, Tenant
+
+
+class PlanQuerySet(models.QuerySet["BackupPlan"]):
+    """Plans, as lists of them are read."""
+
+    def visible(self) -> Self:
+        """Leave out plans that were deleted."""
+        return self.filter(deleted_at__isnull=True)
+
+    def with_activity(self) -> Self:
+        """Read with each plan whether a run of it is queued or running, and what its nested objects need."""
+        active = BackupRecord.objects.filter(plan_uuid=OuterRef("uuid"), state__in=ACTIVE_STATES)
+        return self.select_related("client", "tenant__endpoint", "repository__tenant__endpoint").annotate(
+            active_state=Subquery(active.order_by("-state").values("state")[:1])
+        )
+
+
+def newest_activity(plan_uuid: uuid.UUID) -> int | None:
+    """Return the state of the plan's running run, else of its queued one, else None."""
+    active = BackupRecord.objects.filter(plan_uuid=plan_uuid, state__in=ACTIVE_STATES)
+    return active.order_by("-state").values_list("state", flat=True).first()
 
 
 class BackupPlan(models.Model):
@@ -56,6 +79,8 @@ class BackupPlan(models.Model):
     periodic_task = models.OneToOneField(PeriodicTask, models.SET_NULL, null=True, blank=True, editable=False, related_name="plan")
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
+    objects = PlanQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("backup plan")
         verbose_name_plural = _("backup plans")
@@ -71,7 +96,14 @@ class BackupPlan(models.Model):
     def __str__(self) -> str:
         return self.backup_name
 
-    def clean_fields(self, exclude: Any = None) -> None:
-        if self.cron_expression is not None:
-            self.cron_expression = self.cron_expression.strip() or None
-        super().clean_fields(exclude=exclude)
+    @property
+    def state(self) -> int:
+        """The state that the API shows; one query unless the plan came from `with_activity`."""
+        active = self.active_state if hasattr(self, "active_state") else newest_activity(self.uuid)
+        if active == Activity.RUNNING:
+            return self.State.RUNNING
+        if active == Activity.QUEUED:
+            return self.State.QUEUED
+        if self.paused:
+            return self.State.PAUSED
+        return self.State.IDLE if self.next_fire_at is not None else self.State.ENDED

@@ -1,3 +1,5 @@
+"""The room of history and events."""
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -7,4 +9,4 @@ class RecordsConfig(AppConfig):
     verbose_name = _("history")
 
     def ready(self) -> None:
-        from records import presence  # noqa: F401 - connects its receiver
+        from records import receivers  # noqa: F401 -- connects them

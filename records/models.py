@@ -1,7 +1,7 @@
 """History: what ran, how it went, and what was said about it.
 
 A record is also the job itself while it waits and runs: it is claimed, leased and finished by conditional updates
-(`jobs.lifecycle`), so that no two agents ever work on one attempt.
+(`records.lifecycle`), so that no two agents ever work on one attempt.
 """
 
 from django.db import models

@@ -12,11 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from engine.compare import compare_trees
-
 from backupcenter.quickstart.center import Center
 from backupcenter.quickstart.installation import Installation, QuickstartError
 from backupcenter.quickstart.processes import TOP
+from engine.compare import compare_trees
 
 LOOPBACK_IPV4 = 0x7F000001
 FIRST_FIRE_S = 5

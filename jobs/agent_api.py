@@ -1,0 +1,70 @@
+"""`/api/agent/job/<job>/…`: what an agent says of the jobs of its own client."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import Http404
+from django.utils.translation import gettext as _
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
+from jobs.dispatch import publish
+from jobs.serializers import AttemptSerializer, FinishSerializer, ProgressAnswerSerializer, ProgressSerializer
+from jobs.specification import job_specification
+from records.lifecycle import claim_job, find_job, finish_job, report_progress
+from records.models import JobRecord, State
+
+JOB = OpenApiParameter("job", str, OpenApiParameter.PATH, description="Name of the job, like backup-12.")
+
+
+class JobView(APIView):
+    """What the three steps have in common."""
+
+    authentication_classes = [AgentAuthentication]
+    permission_classes = [IsAgent]
+    schema_tags = ["agent"]
+
+    def find(self, request: Request, job: str) -> JobRecord:
+        record = find_job(authenticated_client(request), job)
+        if record is None:
+            raise Http404(_("There is no such job."))
+        return record
+
+    def read(self, request: Request, form: type[AttemptSerializer]) -> dict[str, Any]:
+        said = form(data=request.data)
+        said.is_valid(raise_exception=True)
+        return dict(said.validated_data)
+
+
+class ClaimView(JobView):
+    @extend_schema(operation_id="agent_claim", parameters=[JOB], request=AttemptSerializer, responses={200: OpenApiTypes.OBJECT})
+    def post(self, request: Request, job: str) -> Response:
+        """Make a queued job the agent's own; the answer says what to do and holds the keys."""
+        record = self.find(request, job)
+        claim_job(record, self.read(request, AttemptSerializer)["attempt"])
+        return Response(job_specification(record), headers={"Cache-Control": "no-store"})
+
+
+class ProgressView(JobView):
+    @extend_schema(operation_id="agent_progress", parameters=[JOB], request=ProgressSerializer, responses=ProgressAnswerSerializer)
+    def post(self, request: Request, job: str) -> Response:
+        """Renew the lease; the answer says whether to cancel."""
+        record = self.find(request, job)
+        said = self.read(request, ProgressSerializer)
+        cancel = report_progress(record, said["attempt"], said["progress"])
+        return Response({"cancel": cancel, "lease_s": settings.JOB_LEASE_S})
+
+
+class FinishView(JobView):
+    @extend_schema(operation_id="agent_finish", parameters=[JOB], request=FinishSerializer, responses={200: OpenApiTypes.OBJECT})
+    def post(self, request: Request, job: str) -> Response:
+        """End the job with an outcome; "crashed" has it tried again."""
+        record = self.find(request, job)
+        finish_job(record, **self.read(request, FinishSerializer))
+        if record.state == State.QUEUED:
+            publish([record])
+        return Response({"state": record.state, "attempt": record.attempt})

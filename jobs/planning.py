@@ -1,0 +1,207 @@
+"""Making and changing backup plans. What a plan may hold is checked here, for the API and the console alike."""
+
+import json
+import logging
+import re
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from backupcenter.api.exceptions import Conflict
+from clients.models import Client
+from engine.errors import EngineError
+from engine.filter import compile_patterns
+from jobs.dispatch import launch_backup
+from jobs.models import BackupPlan
+from jobs.quartz import InvalidExpression, QuartzExpression
+from jobs.scheduling import set_next_fire
+from jobs.showing import hide_plan, show_plan
+from records.lifecycle import cancel_job
+from records.models import ACTIVE_STATES, BackupRecord
+from storage.models import Tenant
+from storage.repositories import ensure_repository
+
+log = logging.getLogger(__name__)
+
+# What a unit of `hold_time` may count at most: a century.
+HOLD_LIMITS = {
+    BackupPlan.HoldType.DAYS: 36_500,
+    BackupPlan.HoldType.WEEKS: 5_200,
+    BackupPlan.HoldType.MONTHS: 1_200,
+    BackupPlan.HoldType.YEARS: 100,
+}
+CHANGEABLE = (
+    "backup_name",
+    "backup_group",
+    "cron_expression",
+    "timezone",
+    "start_time",
+    "end_time",
+    "hold_type",
+    "hold_time",
+    "backup_data",
+    "misfire",
+)
+
+
+def create_plan(*, client: Client, tenant: Tenant, bucket: str, shared: bool = False, **fields: Any) -> BackupPlan:
+    """Make a plan, and the repository that it writes to. `shared`: one repository for the bucket, not one per client.
+
+    Raises ValidationError, naming the field.
+    """
+    plan = BackupPlan(client=client, tenant=tenant, bucket=bucket, **fields)
+    check_plan(plan)
+    prefix = "" if shared else repository_prefix(client)
+    try:
+        plan.repository = ensure_repository(tenant, bucket, prefix)
+    except EngineError as error:
+        raise ValidationError({"bucket": [str(error)]}) from error
+    with transaction.atomic():
+        set_next_fire(plan)
+        plan.save()
+        show_plan(plan)
+    log.info("plan=%s client=%d created", plan.uuid, client.pk)
+    return plan
+
+
+def change_plan(plan: BackupPlan, **fields: Any) -> BackupPlan:
+    """Change some of a plan's fields (see CHANGEABLE); its next fire is worked out anew. Raises ValidationError."""
+    with transaction.atomic():
+        locked = BackupPlan.objects.select_for_update().get(pk=plan.pk)
+        for name, value in fields.items():
+            setattr(locked, name, value)
+        check_plan(locked)
+        set_next_fire(locked)
+        locked.save()
+        show_plan(locked)
+    log.info("plan=%s changed=%s", locked.uuid, ",".join(sorted(fields)))
+    return locked
+
+
+def delete_plan(plan: BackupPlan) -> None:
+    """End the schedule, cancel what runs, hide the plan; its records and data stay until their hold ends."""
+    with transaction.atomic():
+        locked = BackupPlan.objects.select_for_update().get(pk=plan.pk)
+        locked.deleted_at = locked.deleted_at or timezone.now()
+        locked.next_fire_at = None
+        locked.save()
+        hide_plan(locked)
+        for record in BackupRecord.objects.filter(plan_uuid=plan.uuid, state__in=ACTIVE_STATES):
+            cancel_job(record, _("The backup plan was deleted."))
+    log.info("plan=%s deleted", plan.uuid)
+
+
+def pause_plan(plan: BackupPlan) -> BackupPlan:
+    """Stop the schedule until it is resumed; what runs goes on."""
+    return _set_paused(plan, True)
+
+
+def resume_plan(plan: BackupPlan) -> BackupPlan:
+    """Let the schedule go on from now; fires in between are not made up."""
+    return _set_paused(plan, False)
+
+
+def run_plan(plan: BackupPlan) -> BackupRecord:
+    """Start a run by hand. Raises Conflict if one waits already."""
+    if BackupRecord.objects.filter(plan_uuid=plan.uuid, state=ACTIVE_STATES[0]).exists():
+        raise Conflict(_("A run of this plan already waits for its client."))
+    record = launch_backup(plan)
+    assert record is not None, "only scheduled runs can be started twice"
+    return record
+
+
+def check_plan(plan: BackupPlan) -> None:
+    """Raise ValidationError, naming the field, if the plan does not make sense."""
+    problems = {
+        "cron_expression": _cron_problem(plan.cron_expression),
+        "timezone": _timezone_problem(plan.timezone),
+        "end_time": _end_problem(plan.start_time, plan.end_time),
+        "hold_time": _hold_problem(plan.hold_type, plan.hold_time),
+        "backup_data": _data_problem(plan.backup_data),
+    }
+    found = {name: [problem] for name, problem in problems.items() if problem}
+    if found:
+        raise ValidationError(found)
+
+
+def repository_prefix(client: Client) -> str:
+    """Return where in a bucket a client's own repository lies."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", client.hostname).strip(".-")[:100]
+    return f"{readable or 'client'}-{client.pk}"
+
+
+def _set_paused(plan: BackupPlan, is_paused: bool) -> BackupPlan:
+    with transaction.atomic():
+        locked = BackupPlan.objects.select_for_update().get(pk=plan.pk)
+        locked.paused = is_paused
+        set_next_fire(locked)
+        locked.save()
+        show_plan(locked)
+    log.info("plan=%s paused=%s", plan.uuid, is_paused)
+    return locked
+
+
+def _cron_problem(text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        QuartzExpression.parse(text)
+    except InvalidExpression as error:
+        return str(error)
+    return None
+
+
+def _timezone_problem(name: str) -> str | None:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return _("There is no such time zone.")
+    return None
+
+
+def _end_problem(start: datetime, end: datetime | None) -> str | None:
+    return _("The end must lie after the start.") if end is not None and end <= start else None
+
+
+def _hold_problem(hold_type: int, hold_time: int) -> str | None:
+    if hold_type == BackupPlan.HoldType.FOREVER:
+        return None
+    if hold_time < 1:
+        return _("Must be at least 1 for this hold type.")
+    limit = HOLD_LIMITS.get(BackupPlan.HoldType(hold_type))
+    if limit is not None and hold_time > limit:
+        return _("Must be at most %(limit)d for this hold type.") % {"limit": limit}
+    return None
+
+
+def _data_problem(text: str) -> str | None:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return _("Must be a JSON text.")
+    if not isinstance(data, dict):
+        return _('Must be a JSON object like {"include": [...], "exclude": [...]}.')
+    include, exclude = data.get("include"), data.get("exclude", [])
+    if not _is_list_of_paths(include) or not _is_list_of_paths(exclude):
+        return _("“include” and “exclude” must be lists of paths without NUL.")
+    if not include:
+        return _("“include” must name at least one path.")
+    try:
+        compile_patterns(exclude)
+    except EngineError as error:
+        return str(error)
+    return None
+
+
+def _is_list_of_paths(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) and item and _is_path(item) for item in value)
+
+
+def _is_path(text: str) -> bool:
+    # Lone surrogates, which JSON can spell, neither name a file nor fit a database.
+    return "\0" not in text and all(not 0xD800 <= ord(letter) <= 0xDFFF for letter in text)

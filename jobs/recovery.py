@@ -1,0 +1,63 @@
+"""Asking for a recovery: which record, to which client, where to, and how."""
+
+import json
+import logging
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from backupcenter.api.exceptions import Conflict
+from clients.models import Client
+from engine.commands.restore import OVERWRITE_MODES
+from jobs.dispatch import publish_after_commit
+from records.models import RESTORABLE_STATES, BackupRecord, RecoveryRecord
+from records.serializers import backup_record_detail
+
+log = logging.getLogger(__name__)
+
+
+def request_recovery(client: Client, backup: BackupRecord, recovery_data: str) -> RecoveryRecord:
+    """Queue a recovery of a backup record to a client. Raises ValidationError, Conflict if the record has nothing to restore."""
+    problem = recovery_data_problem(recovery_data)
+    if problem:
+        raise ValidationError({"recovery_data": [problem]})
+    if backup.state not in RESTORABLE_STATES or not backup.snapshot:
+        raise Conflict(_("This backup did not succeed, so there is nothing to restore from it."))
+    with transaction.atomic():
+        record = RecoveryRecord.objects.create(
+            client=client,
+            backup_record=backup,
+            backup_record_detail=backup_record_detail(backup),
+            recovery_data=recovery_data,
+        )
+        publish_after_commit(record)
+    log.info("job=%s client=%d backup=%d queued", record.job, client.pk, backup.pk)
+    return record
+
+
+def recovery_data_problem(text: str) -> str | None:
+    """Return what is wrong with a recovery's data, None if nothing is."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return _("Must be a JSON text.")
+    if not isinstance(data, dict):
+        return _('Must be a JSON object like {"destination": "/restored"}.')
+    if not _is_path(data.get("destination")):
+        return _("“destination” must be a directory on the client.")
+    include = data.get("include") or []
+    if not isinstance(include, list) or not all(_is_path(path) for path in include):
+        return _("“include” must be a list of paths inside the snapshot.")
+    if data.get("overwrite", OVERWRITE_MODES[0]) not in OVERWRITE_MODES:
+        return _("“overwrite” must be one of: %(modes)s.") % {"modes": ", ".join(OVERWRITE_MODES)}
+    if not isinstance(data.get("verify", True), bool):
+        return _("“verify” must be true or false.")
+    return None
+
+
+def _is_path(value: Any) -> bool:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        return False
+    return all(not 0xD800 <= ord(letter) <= 0xDFFF for letter in value)

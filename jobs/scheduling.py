@@ -1,0 +1,114 @@
+"""When plans fire: the tick that starts what is due, and the next time of each plan.
+
+A plan carries its next fire in an indexed column. The tick claims due plans row by row, so that any number of schedulers may
+tick at once; a unique (plan, scheduled time) is the last word. Fires that were missed by more than a moment run once, late, or
+not at all: the plan says which, and an event says so.
+"""
+
+import logging
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import ngettext
+
+from jobs.dispatch import launch_backup
+from jobs.models import BackupPlan
+from jobs.quartz import QuartzExpression
+from jobs.showing import show_next_fire
+from records.events import emit
+from records.models import BackupRecord, Event
+
+log = logging.getLogger(__name__)
+
+# A tick may come late by so much without a fire counting as missed.
+GRACE = timedelta(seconds=15)
+PLANS_AT_ONCE = 100
+COUNTED_MISSES = 1000
+
+
+def next_fire(plan: BackupPlan, after: datetime) -> datetime | None:
+    """Return the plan's first fire after `after` that its start and end allow, None if there is none."""
+    if plan.cron_expression is None:
+        has_run = BackupRecord.objects.filter(plan_uuid=plan.uuid, scheduled_at=plan.start_time).exists()
+        return None if has_run else plan.start_time
+    earliest = max(after, plan.start_time - timedelta(seconds=1))
+    fire = QuartzExpression.parse(plan.cron_expression).next_after(earliest, ZoneInfo(plan.timezone))
+    if fire is None or (plan.end_time is not None and fire > plan.end_time):
+        return None
+    return fire
+
+
+def next_fires(plan: BackupPlan, count: int) -> list[datetime]:
+    """Return the plan's next fires, at most `count`; none while it is paused."""
+    fires: list[datetime] = []
+    fire = plan.next_fire_at
+    while fire is not None and len(fires) < count:
+        fires.append(fire)
+        fire = None if plan.cron_expression is None else next_fire(plan, fire)
+    return fires
+
+
+def set_next_fire(plan: BackupPlan, now: datetime | None = None) -> None:
+    """Work out the next fire anew, after the plan was changed; a paused or deleted plan has none."""
+    is_off = plan.paused or plan.deleted_at is not None
+    plan.next_fire_at = None if is_off else next_fire(plan, now or timezone.now())
+
+
+def fire_due_plans(now: datetime | None = None) -> int:
+    """Start the runs of all plans that are due; return how many runs."""
+    moment = now or timezone.now()
+    started = 0
+    while True:
+        with transaction.atomic():
+            due = list(
+                BackupPlan.objects.select_for_update(skip_locked=True, of=("self",))
+                .select_related("client", "tenant__endpoint", "repository__tenant__endpoint")
+                .filter(paused=False, deleted_at__isnull=True, next_fire_at__lte=moment)
+                .order_by("next_fire_at")[:PLANS_AT_ONCE]
+            )
+            started += sum(fire_plan(plan, moment) for plan in due)
+        if len(due) < PLANS_AT_ONCE:
+            return started
+
+
+def fire_plan(plan: BackupPlan, now: datetime) -> int:
+    """Start the plan's runs up to `now` and set its next fire; return how many. The caller has locked the plan's row."""
+    started = 0
+    fire = plan.next_fire_at
+    if fire is not None and fire < now - GRACE:
+        started += _make_up(plan, fire, now - GRACE)
+        fire = None if plan.cron_expression is None else next_fire(plan, now - GRACE)
+    while fire is not None and fire <= now:
+        started += launch_backup(plan, scheduled_at=fire) is not None
+        fire = None if plan.cron_expression is None else next_fire(plan, fire)
+    plan.next_fire_at = fire
+    plan.save(update_fields=["next_fire_at"])
+    show_next_fire(plan)
+    return started
+
+
+def _make_up(plan: BackupPlan, first: datetime, until: datetime) -> int:
+    """Deal with the fires from `first` to `until`, which were missed; return how many runs were started."""
+    missed = _count_fires(plan, first, until)
+    runs = plan.misfire == BackupPlan.Misfire.RUN_ONCE
+    text = ngettext(
+        "Backup plan %(plan)s missed %(count)d run",
+        "Backup plan %(plan)s missed %(count)d runs",
+        missed,
+    )  # fmt: skip
+    title = text % {"plan": plan.backup_name, "count": missed}
+    log.warning("plan=%s missed=%d first=%s misfire=%s", plan.uuid, missed, first.isoformat(), plan.misfire)
+    emit(Event.Level.WARNING, Event.Topic.BACKUP, title, plan.get_misfire_display(), plan_uuid=plan.uuid)
+    return int(runs and launch_backup(plan, scheduled_at=first, is_late=True) is not None)
+
+
+def _count_fires(plan: BackupPlan, first: datetime, until: datetime) -> int:
+    """Count the fires from `first` to `until`, up to COUNTED_MISSES."""
+    count = 0
+    fire: datetime | None = first
+    while fire is not None and fire <= until and count < COUNTED_MISSES:
+        count += 1
+        fire = None if plan.cron_expression is None else next_fire(plan, fire)
+    return count

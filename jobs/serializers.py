@@ -1,0 +1,177 @@
+"""Plans as the API shows and takes them; what recoveries and agents send."""
+
+import json
+from typing import Any
+
+from django.http import Http404
+from django.utils.translation import gettext as _
+from rest_framework import serializers
+from rest_framework.utils.encoders import JSONEncoder
+
+from backupcenter.api.fields import Int32Field, Int64Field, Ipv4Field, Ipv6Field, UnixTimeField
+from clients.models import Client
+from clients.serializers import NestedClientSerializer
+from jobs.models import BackupPlan
+from records.lifecycle import CRASHED, OUTCOMES
+from records.models import BackupRecord
+from storage.models import Tenant
+from storage.serializers import EndpointKeySerializer, NestedTenantSerializer
+from storage.tenants import find_tenant
+
+
+class PlanSerializer(serializers.ModelSerializer[BackupPlan]):
+    """A backup plan."""
+
+    client = NestedClientSerializer(read_only=True)
+    tenant = NestedTenantSerializer(read_only=True)
+    start_time = UnixTimeField(read_only=True)
+    end_time = UnixTimeField(read_only=True, allow_null=True)
+    next_time = UnixTimeField(source="next_fire_at", read_only=True, allow_null=True)
+    state = serializers.ChoiceField(BackupPlan.State.choices, read_only=True)
+    repository = serializers.CharField(source="repository.location", read_only=True)
+
+    class Meta:
+        model = BackupPlan
+        fields = [
+            "uuid",
+            "backup_name",
+            "backup_group",
+            "client",
+            "tenant",
+            "bucket",
+            "cron_expression",
+            "start_time",
+            "end_time",
+            "hold_time",
+            "hold_type",
+            "backup_data",
+            "state",
+            "timezone",
+            "misfire",
+            "paused",
+            "next_time",
+            "repository",
+        ]
+        read_only_fields = fields
+
+
+class PlanChangeSerializer(serializers.Serializer[Any]):
+    """The fields of a plan that can be changed; those that are left out stay."""
+
+    backup_name = serializers.CharField(max_length=255, required=False)
+    backup_group = Int32Field(required=False)
+    cron_expression = serializers.CharField(max_length=255, required=False, allow_null=True)
+    timezone = serializers.CharField(max_length=64, required=False)
+    start_time = UnixTimeField(required=False)
+    end_time = UnixTimeField(required=False, allow_null=True)
+    hold_type = serializers.ChoiceField(BackupPlan.HoldType.choices, required=False)
+    hold_time = Int64Field(required=False)
+    backup_data = serializers.CharField(required=False, trim_whitespace=False, max_length=1 << 20)
+    misfire = serializers.ChoiceField(BackupPlan.Misfire.choices, required=False)
+
+
+class ClientKeySerializer(serializers.Serializer[Any]):
+    """A client as other objects refer to it: by an address."""
+
+    ipv4 = Ipv4Field(required=False, allow_null=True)
+    ipv6 = Ipv6Field(required=False, allow_null=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        wanted = {name: value for name, value in attrs.items() if value is not None}
+        client = Client.objects.filter(**wanted).first() if wanted else None
+        if client is None:
+            raise serializers.ValidationError(_("There is no such client."))
+        return {"found": client}
+
+
+class TenantKeySerializer(serializers.Serializer[Any]):
+    """A tenant as other objects refer to it."""
+
+    username = serializers.CharField(max_length=255)
+    endpoint = EndpointKeySerializer()
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        try:
+            found: Tenant = find_tenant(attrs["username"], attrs["endpoint"]["address"])
+        except Http404 as error:
+            raise serializers.ValidationError(_("There is no such tenant.")) from error
+        return {"found": found}
+
+
+class NewPlanSerializer(PlanChangeSerializer):
+    """A new plan."""
+
+    backup_name = serializers.CharField(max_length=255)
+    client = ClientKeySerializer()
+    tenant = TenantKeySerializer()
+    bucket = serializers.CharField(max_length=255)
+    start_time = UnixTimeField()
+    backup_data = serializers.CharField(trim_whitespace=False, max_length=1 << 20)
+    shared = serializers.BooleanField(
+        default=False, help_text="One repository for the whole bucket, deduplicated across hosts, not one per client."
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        return {**attrs, "client": attrs["client"]["found"], "tenant": attrs["tenant"]["found"]}
+
+
+class RecordKeySerializer(serializers.Serializer[Any]):
+    """A backup record as a recovery refers to it."""
+
+    id = Int64Field(min_value=1)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        rows = BackupRecord.objects.select_related("repository__tenant__endpoint")
+        found = rows.filter(pk=attrs["id"]).first()
+        if found is None:
+            raise serializers.ValidationError(_("There is no such backup record."))
+        return {"found": found}
+
+
+class NewRecoverySerializer(serializers.Serializer[Any]):
+    """A recovery that is asked for."""
+
+    client = ClientKeySerializer()
+    backup_record = RecordKeySerializer()
+    recovery_data = serializers.CharField(trim_whitespace=False, max_length=1 << 20)
+
+
+class FiresSerializer(serializers.Serializer[Any]):
+    """The next fires of a plan."""
+
+    next = serializers.ListField(child=UnixTimeField())
+
+
+class AttemptSerializer(serializers.Serializer[Any]):
+    attempt = Int32Field(min_value=1)
+
+
+class ProgressSerializer(AttemptSerializer):
+    progress = serializers.DictField()
+
+
+class FinishSerializer(AttemptSerializer):
+    outcome = serializers.ChoiceField([*OUTCOMES, CRASHED])
+    error = serializers.CharField(required=False, allow_blank=True, default="", max_length=10_000)
+    result = serializers.DictField(required=False, default=dict)
+    unreadable = serializers.ListField(child=serializers.DictField(child=serializers.CharField()), required=False, default=list)
+
+
+class ProgressAnswerSerializer(serializers.Serializer[Any]):
+    cancel = serializers.BooleanField()
+    lease_s = serializers.IntegerField()
+
+
+DETAIL_FIELDS = [name for name in PlanSerializer.Meta.fields if name not in ("state", "next_time")]
+
+
+class _PlanDetailSerializer(PlanSerializer):
+    class Meta(PlanSerializer.Meta):
+        fields = DETAIL_FIELDS
+        read_only_fields = DETAIL_FIELDS
+
+
+def plan_detail(plan: BackupPlan) -> dict[str, Any]:
+    """Return the plan as a record remembers it: what the API shows, without what only holds for the moment."""
+    shown: dict[str, Any] = json.loads(json.dumps(_PlanDetailSerializer(plan).data, cls=JSONEncoder))
+    return shown

@@ -1,0 +1,67 @@
+"""What an agent is told of a job once it has claimed it: what to read, where to write, and the keys. The only way out for them."""
+
+import json
+import posixpath
+from typing import Any
+
+from django.conf import settings
+
+from records.models import BackupRecord, JobRecord, RecoveryRecord
+
+
+def job_specification(record: JobRecord) -> dict[str, Any]:
+    """Return the specification of a claimed job, as JSON takes it; it holds secrets."""
+    assert isinstance(record, BackupRecord | RecoveryRecord)
+    backup = record if isinstance(record, BackupRecord) else record.backup_record
+    assert backup is not None, "a backup record with an active recovery cannot be deleted"
+    repository = backup.repository
+    credentials = repository.tenant.credentials
+    common = {
+        "job": record.job,
+        "attempt": record.attempt,
+        "kind": record.KIND,
+        "lease_s": settings.JOB_LEASE_S,
+        "repository": {
+            "location": repository.location,
+            "password": repository.password,
+            "access_key": credentials.access_key if credentials else None,
+            "secret_key": credentials.secret_key if credentials else None,
+        },
+    }
+    if isinstance(record, RecoveryRecord):
+        return {**common, "recovery": _recovery(record, backup)}
+    return {**common, "backup": _backup(record)}
+
+
+def _backup(record: BackupRecord) -> dict[str, Any]:
+    assert record.client is not None
+    data = json.loads(record.backup_detail["backup_data"])
+    root = record.client.root
+    started = record.start_time or record.queued_at
+    return {
+        "include": [_absolute(root, path) for path in data["include"]],
+        # A pattern without a slash in it is meant for every directory; with one it is a path like those above.
+        "exclude": [
+            pattern if "/" not in pattern or pattern.startswith("!") else _absolute(root, pattern)
+            for pattern in data.get("exclude", [])
+        ],
+        "host": record.client.hostname,
+        "tags": [f"plan-{record.plan_uuid}"],
+        "time": int(started.timestamp()),
+    }
+
+
+def _recovery(record: RecoveryRecord, backup: BackupRecord) -> dict[str, Any]:
+    assert record.client is not None
+    data = json.loads(record.recovery_data)
+    return {
+        "snapshot": backup.snapshot,
+        "destination": _absolute(record.client.root, data["destination"]),
+        "include": [_absolute(backup.client.root if backup.client else "/", path) for path in data.get("include") or []],
+        "overwrite": data.get("overwrite", "if-changed"),
+        "verify": data.get("verify", True),
+    }
+
+
+def _absolute(root: str, path: str) -> str:
+    return posixpath.normpath(posixpath.join("/", root, path))

@@ -1,0 +1,24 @@
+"""Celery tasks of plans and their runs."""
+
+from celery import shared_task
+
+from jobs.models import BackupPlan
+from jobs.planning import run_plan
+from jobs.scheduling import fire_due_plans
+from jobs.watchdog import watch
+
+
+@shared_task(name="jobs.tick")
+def tick() -> None:
+    fire_due_plans()
+
+
+@shared_task(name="jobs.watch")
+def watch_task() -> None:
+    watch()
+
+
+@shared_task(name="jobs.fire_plan")
+def fire_plan(uuid: str) -> None:
+    """Run a plan now: what the console's "run selected tasks" on a plan's row does."""
+    run_plan(BackupPlan.objects.visible().get(uuid=uuid))

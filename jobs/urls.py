@@ -1,0 +1,20 @@
+"""Routes of plans, recoveries and the agents' jobs, below /api."""
+
+from django.urls import URLPattern, URLResolver, re_path
+
+from backupcenter.api.router import Router
+from jobs.agent_api import ClaimView, FinishView, ProgressView
+from jobs.api import PlanViewSet, RecoveryView
+
+router = Router()
+router.register("backup", PlanViewSet, basename="backup")
+
+JOB = r"^agent/job/(?P<job>[a-z]+-[0-9]{1,18})"
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    *router.urls,
+    re_path(r"^recovery/?$", RecoveryView.as_view(), name="recovery"),
+    re_path(rf"{JOB}/claim/?$", ClaimView.as_view(), name="agent-claim"),
+    re_path(rf"{JOB}/progress/?$", ProgressView.as_view(), name="agent-progress"),
+    re_path(rf"{JOB}/finish/?$", FinishView.as_view(), name="agent-finish"),
+]

@@ -1,0 +1,114 @@
+"""`/api/record/backup` and `/api/record/recovery`: history, and a look into what was backed up."""
+
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.http import content_disposition_header
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework import mixins
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from backupcenter.api.keys import ID_PATTERN
+from backupcenter.api.pages import RecordPagination
+from records.browsing import list_files, open_download, stream
+from records.deleting import delete_backup_record, delete_recovery_record
+from records.filters import BackupRecordFilter, RecoveryRecordFilter
+from records.lifecycle import cancel_job
+from records.models import BackupRecord, RecoveryRecord
+from records.serializers import BackupRecordSerializer, DirectorySerializer, RecoveryRecordSerializer
+
+PATH = OpenApiParameter("path", str, default="/", description="Absolute path inside the backup.")
+NUMBER = OpenApiParameter("id", int, OpenApiParameter.PATH, description="The record's number.")
+
+
+class RecordViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Any]):
+    """What records of both kinds have in common."""
+
+    pagination_class = RecordPagination
+    lookup_value_regex = ID_PATTERN
+
+    @extend_schema(request=None, description="Cancels at once what is queued, soon what runs; 409 if it has ended.")
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:
+        record = self.get_object()
+        cancel_job(record)
+        return Response(self.get_serializer(record).data)
+
+
+@extend_schema_view(
+    list=extend_schema(description="Runs of backup plans, the newest first."),
+    retrieve=extend_schema(parameters=[NUMBER]),
+    cancel=extend_schema(parameters=[NUMBER]),
+)
+class BackupRecordViewSet(RecordViewSet):
+    """Runs of backup plans."""
+
+    queryset = BackupRecord.objects.select_related("repository__tenant__endpoint")
+    serializer_class = BackupRecordSerializer
+    filterset_class = BackupRecordFilter
+    schema_tags = ["backup record"]
+    error_statuses = {502}
+
+    @extend_schema(
+        parameters=[NUMBER],
+        responses={204: None},
+        description="Deletes the record and forgets its snapshot; 409 while it runs. Space comes back with the next prune.",
+    )
+    def destroy(self, request: Request, pk: str) -> Response:
+        delete_backup_record(self.get_object())
+        return Response(status=204)
+
+    @extend_schema(parameters=[NUMBER, PATH], responses=DirectorySerializer, filters=False)
+    @action(detail=True, pagination_class=None, filter_backends=[])
+    def files(self, request: Request, pk: str) -> Response:
+        """List a directory of the backup."""
+        path = _path(request)
+        return Response(DirectorySerializer({"path": path, "files": list_files(self.get_object(), path)}).data)
+
+    @extend_schema(
+        parameters=[NUMBER, PATH],
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, (200, "application/x-tar"): OpenApiTypes.BINARY},
+        filters=False,
+    )
+    @action(detail=True, pagination_class=None, filter_backends=[])
+    def download(self, request: Request, pk: str) -> HttpResponseBase:
+        """Send a file of the backup, or a directory as a tar archive."""
+        found = open_download(self.get_object(), _path(request))
+        response = StreamingHttpResponse(stream(found.content), content_type=found.content_type)
+        response["Content-Disposition"] = content_disposition_header(True, found.name) or "attachment"
+        response["Cache-Control"] = "no-store"
+        if found.size is not None:
+            response["Content-Length"] = str(found.size)
+        return response
+
+
+@extend_schema_view(
+    list=extend_schema(description="Restores, the newest first."),
+    retrieve=extend_schema(parameters=[NUMBER]),
+    cancel=extend_schema(parameters=[NUMBER]),
+)
+class RecoveryRecordViewSet(RecordViewSet):
+    """Restores."""
+
+    queryset = RecoveryRecord.objects.select_related("client")
+    serializer_class = RecoveryRecordSerializer
+    filterset_class = RecoveryRecordFilter
+    schema_tags = ["recovery record"]
+
+    @extend_schema(parameters=[NUMBER], responses={204: None}, description="Deletes the record; what was restored stays.")
+    def destroy(self, request: Request, pk: str) -> Response:
+        delete_recovery_record(self.get_object())
+        return Response(status=204)
+
+
+def _path(request: Request) -> str:
+    path = request.query_params.get("path", "/")
+    if "\0" in path:
+        raise ValidationError({"path": ["NUL"]})
+    return path

@@ -1,0 +1,84 @@
+"""Looking into a backup: its directories, its files, a directory as a tar archive.
+
+Everything is read from the repository as it is asked for; nothing is restored first, and memory holds one piece at a time.
+"""
+
+import posixpath
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.utils.translation import gettext as _
+
+from backupcenter.api.exceptions import Conflict
+from engine.commands.dump import dump_file, dump_tar
+from engine.commands.ls import find_node, list_directory
+from engine.node import Node, unix_permissions
+from records.models import RESTORABLE_STATES, BackupRecord
+from storage.repositories import open_repository
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file to send. `size`: bytes, None if it is not known before."""
+
+    name: str
+    content_type: str
+    size: int | None
+    content: Iterator[bytes]
+
+
+def list_files(record: BackupRecord, path: str) -> list[dict[str, Any]]:
+    """Return the entries of a directory in the record's snapshot. Raises PathNotFound, Conflict, EngineError."""
+    _refuse_unfinished(record)
+    entries = list_directory(open_repository(record.repository), record.snapshot, encode_path(path))
+    return [_describe(path, node) for node in entries]
+
+
+def open_download(record: BackupRecord, path: str) -> Download:
+    """Return a file of the record's snapshot, or a directory as a tar. Raises PathNotFound, Conflict, EngineError."""
+    _refuse_unfinished(record)
+    repository = open_repository(record.repository)
+    raw = encode_path(path)
+    node = find_node(repository, record.snapshot, raw)
+    name = posixpath.basename(path.rstrip("/")) or f"backup-{record.pk}"
+    if node.is_dir:
+        content = dump_tar(repository, record.snapshot, raw)
+        return Download(f"{name}.tar", "application/x-tar", None, content)
+    return Download(name, "application/octet-stream", node.size, dump_file(repository, record.snapshot, raw))
+
+
+async def stream(content: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Hand the pieces on one by one, each read in a thread, so that neither memory nor the event loop is filled."""
+    read = sync_to_async(lambda: next(content, None), thread_sensitive=False)
+    while (piece := await read()) is not None:
+        yield piece
+
+
+def encode_path(path: str) -> bytes:
+    """Return a path inside a snapshot as raw bytes; surrogate escapes stand for bytes that are not UTF-8."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _refuse_unfinished(record: BackupRecord) -> None:
+    if record.state not in RESTORABLE_STATES or not record.snapshot:
+        raise Conflict(_("This backup did not succeed, so there is nothing to look into."))
+
+
+def _describe(path: str, node: Node) -> dict[str, Any]:
+    name = node.name.decode("utf-8", "replace")
+    return {
+        "name": name,
+        "path": posixpath.join("/", path, name),
+        "type": node.type,
+        "size": node.size,
+        "mtime": datetime.fromtimestamp(min(max(node.mtime_ns // 10**9, 0), 253402128000), UTC),
+        "mode": unix_permissions(node.mode),
+        "uid": node.uid,
+        "gid": node.gid,
+        "user": node.user,
+        "group": node.group,
+        "linktarget": node.linktarget.decode("utf-8", "replace"),
+    }

@@ -1,0 +1,225 @@
+"""A job's way through its states: claimed by one agent, leased while it runs, finished once.
+
+    QUEUED ── claim ── RUNNING ── finish ── SUCCESS | WARNINGS | FAILED | CANCELLED
+       ▲                  │
+       └── next attempt ──┴── lease ran out, engine died ── LOST (after the last attempt)
+
+Every step is one conditional UPDATE that names state and attempt, and the number of rows it changed is the answer: no lock is
+held and no step can happen twice. What a late agent says about an attempt that is not its own any more is refused.
+"""
+
+import logging
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from dateutil.relativedelta import relativedelta
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+
+from backupcenter.api.exceptions import Conflict
+from clients.models import Client
+from records.events import emit, emit_progress
+from records.models import BackupRecord, Event, JobRecord, RecoveryRecord, State
+
+log = logging.getLogger(__name__)
+
+KINDS: dict[str, type[BackupRecord] | type[RecoveryRecord]] = {
+    BackupRecord.KIND: BackupRecord,
+    RecoveryRecord.KIND: RecoveryRecord,
+}
+OUTCOMES = {
+    "success": State.SUCCESS,
+    "warnings": State.WARNINGS,
+    "failed": State.FAILED,
+    "cancelled": State.CANCELLED,
+}
+# By hold type; the others hold for ever, or by number.
+HOLD_UNITS = {1: relativedelta(days=1), 2: relativedelta(weeks=1), 3: relativedelta(months=1), 4: relativedelta(years=1)}
+CRASHED = "crashed"
+UNREADABLE_KEPT = 1000
+_BACKUP_COUNTS = {
+    "files_total": "files_total",
+    "files_new": "files_new",
+    "files_changed": "files_changed",
+    "files_unmodified": "files_unmodified",
+    "bytes_total": "bytes_read",
+    "bytes_added": "bytes_added",
+    "bytes_stored": "bytes_stored",
+}
+_RECOVERY_COUNTS = {name: name for name in ("files_restored", "files_skipped", "files_verified", "bytes_restored")}
+
+
+class StaleAttempt(Conflict):
+    """The attempt is not, or not any more, the one that counts."""
+
+    default_detail = _lazy("This attempt at the job does not count any more.")
+
+
+def find_job(client: Client, job: str) -> JobRecord | None:
+    """Return the record of a job of the client's, None if there is no such job (or it is another's)."""
+    kind, _dash, number = job.partition("-")
+    model = KINDS.get(kind)
+    if model is None or not number.isascii() or not number.isdigit() or len(number) > 18:
+        return None
+    return model.objects.filter(pk=int(number), client=client).first()
+
+
+def claim_job(record: JobRecord, attempt: int) -> None:
+    """Make a queued job the caller's own. Raises StaleAttempt if it is not queued as that attempt."""
+    now = timezone.now()
+    with transaction.atomic():
+        claimed = _rows(record, State.QUEUED, attempt).update(
+            state=State.RUNNING, start_time=now, lease_until=_lease(now), progress=None, error=""
+        )
+        if not claimed:
+            raise StaleAttempt
+        record.refresh_from_db()
+        _tell(record, Event.Level.INFO, _("started"))
+
+
+def report_progress(record: JobRecord, attempt: int, progress: dict[str, Any]) -> bool:
+    """Renew the lease and note the progress; return whether the job is to be cancelled. Raises StaleAttempt."""
+    now = timezone.now()
+    if not _rows(record, State.RUNNING, attempt).update(lease_until=_lease(now), progress=progress):
+        raise StaleAttempt
+    record.refresh_from_db(fields=["cancel_requested", "state", "attempt"])
+    record.progress = progress
+    emit_progress(record)
+    return record.cancel_requested
+
+
+def finish_job(
+    record: JobRecord,
+    attempt: int,
+    outcome: str,
+    *,
+    error: str = "",
+    result: dict[str, Any] | None = None,
+    unreadable: list[dict[str, str]] | None = None,
+) -> None:
+    """End a running job with an outcome, or retry it if its engine crashed.
+
+    Saying the same twice is no error: the answer to the first time may have been lost. Raises StaleAttempt.
+    """
+    if outcome == CRASHED:
+        if not lose_job(record, attempt, error):
+            raise StaleAttempt
+        return
+    state = OUTCOMES[outcome]
+    now = timezone.now()
+    counts = _BACKUP_COUNTS if isinstance(record, BackupRecord) else _RECOVERY_COUNTS
+    given = result or {}
+    fields: dict[str, Any] = {field: given[name] for name, field in counts.items() if given.get(name) is not None}
+    if isinstance(record, BackupRecord):
+        fields["snapshot"] = given.get("snapshot_id") or ""
+        fields["hold_until"] = hold_until(record.backup_detail, now) if state in (State.SUCCESS, State.WARNINGS) else None
+    with transaction.atomic():
+        finished = _rows(record, State.RUNNING, attempt).update(
+            state=state,
+            end_time=now,
+            lease_until=None,
+            progress=None,
+            error=error,
+            duration_s=given.get("duration_s"),
+            unreadable=(unreadable or [])[:UNREADABLE_KEPT],
+            **fields,
+        )
+        record.refresh_from_db()
+        if not finished:
+            if record.attempt == attempt and record.state == state:
+                return
+            raise StaleAttempt
+        level = {
+            State.SUCCESS: Event.Level.SUCCESS,
+            State.WARNINGS: Event.Level.WARNING,
+            State.FAILED: Event.Level.ERROR,
+            State.CANCELLED: Event.Level.WARNING,
+        }[state]
+        _tell(record, level, state.label, error)
+    emit_progress(record)
+
+
+def lose_job(record: JobRecord, attempt: int, reason: str) -> bool:
+    """Note that a running attempt was lost, and queue the next one unless it was the last or nobody wants it any more.
+
+    Returns whether the attempt was still running. The next one is put on the client's queue by `jobs.dispatch`.
+    """
+    with transaction.atomic():
+        rows = _rows(record, State.RUNNING, attempt)
+        common = {"lease_until": None, "progress": None, "error": reason}
+        if rows.filter(cancel_requested=True).update(state=State.CANCELLED, end_time=timezone.now(), **common):
+            record.refresh_from_db()
+            _tell(record, Event.Level.WARNING, State.CANCELLED.label, reason)
+            return True
+        if attempt < settings.JOB_ATTEMPTS:
+            lost = rows.update(state=State.QUEUED, attempt=attempt + 1, published_at=None, **common)
+        else:
+            lost = rows.update(state=State.LOST, end_time=timezone.now(), **common)
+        if not lost:
+            return False
+        record.refresh_from_db()
+        _tell(record, Event.Level.ERROR, State.LOST.label, reason)
+        if record.state == State.QUEUED:
+            _tell(record, Event.Level.INFO, _("is tried again (attempt %(attempt)d)") % {"attempt": record.attempt})
+    return True
+
+
+def lose_expired(now: datetime | None = None) -> int:
+    """Lose every running job whose lease ran out; return how many."""
+    moment = now or timezone.now()
+    reason = _("its client stopped answering")
+    return sum(lose_job(record, record.attempt, reason) for record in _expired(moment))
+
+
+def cancel_job(record: JobRecord, reason: str = "") -> None:
+    """Cancel a job: at once if it is queued, with its agent's next report if it runs. Raises Conflict if it has ended."""
+    now = timezone.now()
+    model = type(record)
+    with transaction.atomic():
+        if model._default_manager.filter(pk=record.pk, state=State.QUEUED).update(
+            state=State.CANCELLED, end_time=now, cancel_requested=True, error=reason
+        ):
+            record.refresh_from_db()
+            _tell(record, Event.Level.WARNING, State.CANCELLED.label, reason)
+            return
+        if not model._default_manager.filter(pk=record.pk, state=State.RUNNING).update(cancel_requested=True):
+            raise Conflict(_("The job has ended already."))
+        record.refresh_from_db()
+
+
+def hold_until(backup_detail: dict[str, Any], end: datetime) -> datetime | None:
+    """Return until when a backup that ended at `end` is held; None: for ever, or by number."""
+    length = HOLD_UNITS.get(backup_detail.get("hold_type", 0))
+    if length is None:
+        return None
+    try:
+        held: datetime = end + length * int(backup_detail["hold_time"])
+        return held
+    except (OverflowError, ValueError):
+        return None
+
+
+def _expired(now: datetime) -> Iterator[JobRecord]:
+    for model in KINDS.values():
+        yield from model.objects.filter(state=State.RUNNING, lease_until__lt=now)
+
+
+def _rows(record: JobRecord, state: State, attempt: int) -> Any:
+    return type(record)._default_manager.filter(pk=record.pk, state=state, attempt=attempt)
+
+
+def _lease(now: datetime) -> datetime:
+    return now + timedelta(seconds=settings.JOB_LEASE_S)
+
+
+def _tell(record: JobRecord, level: int, what: object, reason: str = "") -> None:
+    topic = Event.Topic.BACKUP if isinstance(record, BackupRecord) else Event.Topic.RECOVERY
+    name = _("Backup %(name)s") if isinstance(record, BackupRecord) else _("Recovery %(name)s")
+    log.info(
+        "job=%s client=%s attempt=%d state=%s %s", record.job, record.client_id, record.attempt, State(record.state).name, reason
+    )
+    emit(level, topic, f"{name % {'name': record}}: {what}", reason, record=record)

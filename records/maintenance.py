@@ -1,0 +1,139 @@
+"""Work of the server on repositories, on control workers: checking them, forgetting snapshots.
+
+A run is claimed and leased like an agent's job (`records.lifecycle`), so that a worker that dies is noticed and the run is done
+by another.
+"""
+
+import logging
+import threading
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from engine.backends import open_store
+from engine.commands.check import check
+from engine.commands.forget import forget
+from engine.errors import EngineError
+from engine.repository import Repository as EngineRepository
+from records.events import emit
+from records.models import Event, MaintenanceRun, State
+from storage.models import Repository
+
+log = logging.getLogger(__name__)
+
+# Work may be silent for as long as one slow request to the store takes.
+LEASE = timedelta(seconds=120)
+RENEW_EVERY_S = 15.0
+
+
+def request_maintenance(
+    repository: Repository, kind: MaintenanceRun.Kind, arguments: dict[str, Any] | None = None
+) -> MaintenanceRun:
+    """Queue a run; who calls this hands it to a worker (`jobs.dispatch.publish_maintenance`)."""
+    return MaintenanceRun.objects.create(repository=repository, kind=kind, arguments=arguments or {})
+
+
+def run_maintenance(number: int, attempt: int) -> None:
+    """Do the queued run of this primary key, unless it has been done, or begun by another worker."""
+    rows = MaintenanceRun.objects.filter(pk=number, attempt=attempt)
+    now = timezone.now()
+    if not rows.filter(state=State.QUEUED).update(state=State.RUNNING, start_time=now, lease_until=now + LEASE):
+        return
+    run = MaintenanceRun.objects.select_related("repository__tenant__endpoint").get(pk=number)
+    log.info("maintenance=%d kind=%s repository=%d attempt=%d started", number, run.kind, run.repository_id, attempt)
+    with _Lease(number, attempt):
+        try:
+            state, result, error = State.SUCCESS, _work(run), ""
+        except EngineError as failure:
+            state, result, error = State.FAILED, {}, str(failure)
+    if result.get("problems"):
+        state, error = State.FAILED, str(result["problems"][0])
+    with transaction.atomic():
+        if not rows.filter(state=State.RUNNING).update(
+            state=state, result=result, error=error, end_time=timezone.now(), lease_until=None
+        ):
+            return
+        run.refresh_from_db()
+        level = Event.Level.SUCCESS if state == State.SUCCESS else Event.Level.ERROR
+        title = _("%(kind)s of repository %(repository)s: %(state)s") % {
+            "kind": run.get_kind_display(),
+            "repository": run.repository,
+            "state": State(state).label,
+        }
+        emit(level, Event.Topic.MAINTENANCE, title, error)
+    log.info("maintenance=%d state=%s", number, State(state).name)
+
+
+def lose_expired_runs(now: datetime | None = None) -> int:
+    """Queue the runs whose worker died for another attempt; return how many. After the last attempt they stay lost."""
+    moment = now or timezone.now()
+    expired = MaintenanceRun.objects.filter(state=State.RUNNING, lease_until__lt=moment)
+    lost = 0
+    for run in expired:
+        rows = expired.filter(pk=run.pk, attempt=run.attempt)
+        reason = _("its control worker stopped answering")
+        if run.attempt < settings.JOB_ATTEMPTS:
+            lost += rows.update(state=State.QUEUED, attempt=run.attempt + 1, lease_until=None, error=reason)
+        elif rows.update(state=State.LOST, end_time=moment, lease_until=None, error=reason):
+            lost += 1
+            title = _("%(kind)s of repository %(repository)s: %(state)s") % {
+                "kind": run.get_kind_display(),
+                "repository": run.repository,
+                "state": State.LOST.label,
+            }
+            emit(Event.Level.ERROR, Event.Topic.MAINTENANCE, title, reason)
+    return lost
+
+
+def _work(run: MaintenanceRun) -> dict[str, Any]:
+    row = run.repository
+    store = open_store(row.location, credentials=row.tenant.credentials)
+    repository = EngineRepository.open(store, row.password)
+    try:
+        if run.kind == MaintenanceRun.Kind.FORGET:
+            snapshots = [str(snapshot) for snapshot in run.arguments.get("snapshots", [])]
+            forget(repository, snapshots)
+            return {"forgotten": snapshots}
+        report = check(repository, read_data=run.kind == MaintenanceRun.Kind.CHECK_DATA)
+        return {
+            "problems": report.problems,
+            "notes": report.notes,
+            "packs": report.packs,
+            "blobs": report.blobs,
+            "snapshots": report.snapshots,
+            "bytes_read": report.bytes_read,
+        }
+    finally:
+        repository.close()
+
+
+class _Lease:
+    """Renews a run's lease from a thread for the length of a block."""
+
+    def __init__(self, number: int, attempt: int) -> None:
+        self._number, self._attempt = number, attempt
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="maintenance lease", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _renew(self) -> None:
+        begun = time.monotonic()
+        try:
+            while not self._ended.wait(RENEW_EVERY_S):
+                rows = MaintenanceRun.objects.filter(pk=self._number, attempt=self._attempt, state=State.RUNNING)
+                if not rows.update(lease_until=timezone.now() + LEASE):
+                    log.warning("maintenance=%d lost its lease after %.0f s", self._number, time.monotonic() - begun)
+                    return
+        finally:
+            connection.close()

@@ -1,0 +1,134 @@
+"""Records as the API shows them, and what browsing answers."""
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from backupcenter.api.fields import UnixTimeField
+from clients.serializers import NestedClientSerializer
+from records.models import BackupRecord, RecoveryRecord
+
+RECORD_FIELDS = [
+    "id",
+    "start_time",
+    "end_time",
+    "state",
+    "queued_at",
+    "attempt",
+    "error",
+    "progress",
+    "unreadable",
+    "duration_s",
+    "cancel_requested",
+]
+
+
+@extend_schema_field({"type": "object", "additionalProperties": True})
+class DetailField(serializers.JSONField):
+    """An object that was copied into the record when its run started."""
+
+
+class BackupRecordSerializer(serializers.ModelSerializer[BackupRecord]):
+    """A run of a backup plan."""
+
+    backup_detail = DetailField(read_only=True)
+    start_time = UnixTimeField(read_only=True, allow_null=True)
+    end_time = UnixTimeField(read_only=True, allow_null=True)
+    queued_at = UnixTimeField(read_only=True)
+    scheduled_time = UnixTimeField(source="scheduled_at", read_only=True, allow_null=True)
+    hold_time = UnixTimeField(
+        source="hold_until", read_only=True, allow_null=True, help_text=_("Held until; null: for ever, or by number.")
+    )
+    late = serializers.BooleanField(source="is_late", read_only=True)
+    repository = serializers.CharField(source="repository.location", read_only=True)
+    progress = DetailField(read_only=True, allow_null=True)
+    unreadable = serializers.ListField(child=DetailField(), read_only=True)
+
+    class Meta:
+        model = BackupRecord
+        fields = [
+            *RECORD_FIELDS,
+            "backup_detail",
+            "scheduled_time",
+            "late",
+            "hold_time",
+            "repository",
+            "snapshot",
+            "files_total",
+            "files_new",
+            "files_changed",
+            "files_unmodified",
+            "bytes_read",
+            "bytes_added",
+            "bytes_stored",
+        ]
+        read_only_fields = fields
+
+
+class RecoveryRecordSerializer(serializers.ModelSerializer[RecoveryRecord]):
+    """A restore of a backup record to a client."""
+
+    client = NestedClientSerializer(read_only=True, allow_null=True)
+    backup_record = serializers.SerializerMethodField()
+    start_time = UnixTimeField(read_only=True, allow_null=True)
+    end_time = UnixTimeField(read_only=True, allow_null=True)
+    queued_at = UnixTimeField(read_only=True)
+    hold_time = serializers.SerializerMethodField(help_text=_("Until when the backup it came from is held."))
+    progress = DetailField(read_only=True, allow_null=True)
+    unreadable = serializers.ListField(child=DetailField(), read_only=True)
+
+    class Meta:
+        model = RecoveryRecord
+        fields = [
+            *RECORD_FIELDS,
+            "client",
+            "backup_record",
+            "hold_time",
+            "recovery_data",
+            "files_restored",
+            "files_skipped",
+            "files_verified",
+            "bytes_restored",
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field({"type": "object", "additionalProperties": True})
+    def get_backup_record(self, record: RecoveryRecord) -> dict[str, Any]:
+        return dict(record.backup_record_detail)
+
+    @extend_schema_field({"type": "integer", "format": "int64", "nullable": True})
+    def get_hold_time(self, record: RecoveryRecord) -> int | None:
+        until: int | None = record.backup_record_detail.get("hold_time")
+        return until
+
+
+class FileSerializer(serializers.Serializer[Any]):
+    """An entry of a directory in a backup."""
+
+    name = serializers.CharField()
+    path = serializers.CharField()
+    type = serializers.ChoiceField(["file", "dir", "symlink", "fifo", "dev", "chardev"])
+    size = serializers.IntegerField()
+    mtime = UnixTimeField()
+    mode = serializers.IntegerField()
+    uid = serializers.IntegerField()
+    gid = serializers.IntegerField()
+    user = serializers.CharField()
+    group = serializers.CharField()
+    linktarget = serializers.CharField()
+
+
+class DirectorySerializer(serializers.Serializer[Any]):
+    """A directory in a backup."""
+
+    path = serializers.CharField()
+    files = FileSerializer(many=True)
+
+
+def backup_record_detail(record: BackupRecord) -> dict[str, Any]:
+    """Return what a recovery remembers of the backup it came from."""
+    shown = BackupRecordSerializer(record).data
+    names = ("id", "backup_detail", "start_time", "end_time", "hold_time", "state", "snapshot")
+    return {name: shown[name] for name in names}

@@ -1,0 +1,16 @@
+"""Celery tasks of the history."""
+
+from celery import shared_task
+
+from records.housekeeping import delete_old_events
+from records.maintenance import run_maintenance
+
+
+@shared_task(name="records.run_maintenance")
+def run_maintenance_task(number: int, attempt: int) -> None:
+    run_maintenance(number, attempt)
+
+
+@shared_task(name="records.housekeep")
+def housekeep() -> None:
+    delete_old_events()
