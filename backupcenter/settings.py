@@ -210,6 +210,7 @@ SPECTACULAR_SETTINGS = {
     "PREPROCESSING_HOOKS": ["backupcenter.api.schema.without_trailing_slashes"],
     "SCHEMA_PATH_PREFIX": "/api/",
     "ENUM_GENERATE_CHOICE_DESCRIPTION": True,
+    "ENUM_NAME_OVERRIDES": {"RecordState": "records.models.State", "PlanState": "jobs.models.BackupPlan.State"},
 }
 
 EVENTSTREAM_STORAGE_CLASS = "django_eventstream.storage.DjangoModelStorage"

@@ -106,9 +106,7 @@ def test_an_expired_or_unknown_token_is_401(api, client_row) -> None:
     assert join(api, "unknown").status_code == 401
 
 
-@pytest.mark.parametrize(
-    "fields", [{"token": ""}, {"hostname": ""}, {"ipv4": -1}, {"ipv6": "x"}, {"os": "x" * 256}]
-)
+@pytest.mark.parametrize("fields", [{"token": ""}, {"hostname": ""}, {"ipv4": -1}, {"ipv6": "x"}, {"os": "x" * 256}])
 def test_fields_that_cannot_be_are_400(api, db, fields) -> None:
     _row, token = JoinToken.issue()
     answer = join(api, **{"token": token, **fields})
