@@ -7,6 +7,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from accounts.models import User, is_password_digest
+from backupcenter.api.fields import UnixTimeField
 
 
 class DigestField(serializers.CharField):
@@ -43,6 +44,8 @@ class UsernameField(serializers.CharField):
 
 class AccountSerializer(serializers.ModelSerializer[User]):
     """An account."""
+
+    last_login = UnixTimeField(read_only=True, allow_null=True)
 
     class Meta:
         model = User

@@ -20,6 +20,9 @@ def test_an_administrator_creates_one_with_the_least_rights(api) -> None:
     assert answer.json() == {"username": "user", "role": "viewer", "is_active": True, "last_login": None}
     login = api(None).post("/login", {"username": "user", "password": NEW}, format="json")
     assert login.status_code == 200
+    assert isinstance(
+        api(None).get("/api/account", HTTP_AUTHORIZATION=f"Token {login.content.decode()}").json()[0]["last_login"], int
+    )
 
 
 def test_a_role_may_be_given(api) -> None:
