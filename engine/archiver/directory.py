@@ -88,11 +88,10 @@ class DirectoryLister:
     ) -> str | Subdirectory | None:
         """The entry whose JSON has not changed but perhaps for its content; None if that must be read again."""
         if node.type == "dir":
-            subtree = raw.get("subtree")
-            return Subdirectory(node.name, head, True, bytes.fromhex(subtree) if isinstance(subtree, str) else None)
+            return Subdirectory(node.name, head, True, _ids([raw.get("subtree")])[0] or None)
         if node.type != "file":
             return text
-        if not self._has_all(_content_ids(raw)):
+        if not self._has_all(_ids(raw.get("content"))):
             return None
         listing.counts.files_unmodified += 1
         listing.counts.bytes_total += node.size
@@ -147,11 +146,12 @@ def _decode(previous: tuple[dict[str, Any], str] | None) -> Node | None:
         return None
 
 
-def _content_ids(raw: dict[str, Any]) -> tuple[bytes, ...]:
+def _ids(encoded: Any) -> tuple[bytes, ...]:
+    """The ids of a JSON list; one that no index has if it is not such a list."""
     try:
-        ids = tuple(map(bytes.fromhex, raw["content"]))
-    except (KeyError, TypeError, ValueError):
-        return (b"",)  # an id that no index has
+        ids = tuple(map(bytes.fromhex, encoded))
+    except (TypeError, ValueError):
+        return (b"",)
     return ids if all(len(blob_id) == ID_SIZE for blob_id in ids) else (b"",)
 
 
