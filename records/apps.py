@@ -9,4 +9,4 @@ class RecordsConfig(AppConfig):
     verbose_name = _("history")
 
     def ready(self) -> None:
-        from records import receivers  # noqa: F401 -- connects them
+        from records import presence  # noqa: F401 -- connects its receivers

@@ -1,0 +1,70 @@
+"""`python -m agent join` and `python -m agent run`."""
+
+import argparse
+import platform
+import sys
+from pathlib import Path
+
+from agent import __version__
+from agent.center import Center, CenterError
+from agent.config import AgentConfig, NotJoined, default_state, load_config, save_config
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    try:
+        if arguments.command == "join":
+            return join(arguments)
+        return run(arguments)
+    except (CenterError, NotJoined) as error:
+        print(f"agent: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"agent: {error.filename or arguments.state}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def join(arguments: argparse.Namespace) -> int:
+    """Exchange the join token for a token of our own, and remember it."""
+    token = sys.stdin.readline().strip() if arguments.token == "-" else arguments.token
+    from agent.app import os_name
+
+    answer = Center(arguments.center).join(token, arguments.hostname, os_name=os_name(), version=__version__)
+    config = AgentConfig(
+        center=arguments.center.rstrip("/"),
+        client=int(answer["client"]["id"]),
+        hostname=str(answer["client"]["hostname"]),
+        queue=str(answer["queue"]),
+        token=str(answer["token"]),
+        broker=str(answer["broker"]),
+    )
+    save_config(arguments.state, config)
+    print(f"joined {config.center} as {config.hostname}; start the agent with: python -m agent run --state {arguments.state}")
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config = load_config(arguments.state)
+    # Celery takes a while to import; `join` and `--help` need none of it.
+    from agent.app import run_agent
+
+    return run_agent(config, arguments.state)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m agent", description="Backup Center's agent: runs on each host to back up.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    joining = commands.add_parser("join", help="join a server with a one-time token")
+    joining.add_argument("--center", required=True, metavar="URL", help="the server's address, like https://backup.example.com")
+    joining.add_argument("--token", required=True, metavar="T", help="the one-time token; - reads it from standard input")
+    joining.add_argument("--hostname", default=platform.node(), help="the name to join as (default: this host's)")
+    running = commands.add_parser("run", help="take jobs and run them")
+    for command in (joining, running):
+        command.add_argument("--state", type=Path, default=default_state(), metavar="DIR", help="where the agent remembers")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

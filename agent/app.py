@@ -1,0 +1,107 @@
+"""The agent's Celery application: a worker on one queue, in threads, that nobody can control from afar.
+
+Messages are acknowledged early: a job that is lost is noticed by its lease, not redelivered by the broker. Results, remote
+control, gossip and mingling are off: the agent's broker account needs to reach its own queue only.
+"""
+
+import logging
+import os
+import platform
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, signals
+
+from agent import __version__
+from agent.center import Center, CenterError
+from agent.config import AgentConfig
+from agent.job import deliver_for_ever, run_job, running_jobs, stop_children
+
+log = logging.getLogger(__name__)
+
+RUN_JOB = "agent.run_job"
+JOBS_AT_ONCE = 2
+HEARTBEAT_EVERY_S = 15.0
+JOB_NAME = re.compile(r"(backup|recovery)-[0-9]{1,18}")
+
+
+def make_app(config: AgentConfig, state: Path) -> Celery:
+    """Return the application of an agent that has joined."""
+    center = Center(config.center, config.token)
+    app = Celery("agent", set_as_current=False)
+    app.conf.update(
+        broker_url=config.broker,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={"socket_timeout": 30, "socket_connect_timeout": 5, "socket_keepalive": True},
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_serializer="json",
+        accept_content=["json"],
+        task_default_queue=config.queue,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+    )
+
+    @app.task(name=RUN_JOB)
+    def run(message: dict[str, Any]) -> None:
+        job, attempt = message.get("job"), message.get("attempt")
+        if not isinstance(job, str) or not isinstance(attempt, int) or JOB_NAME.fullmatch(job) is None:
+            log.warning("a message that names no job was dropped")
+            return
+        run_job(center, state, job, attempt)
+
+    return app
+
+
+def run_agent(config: AgentConfig, state: Path) -> int:
+    """Work until told to stop; return the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    center = Center(config.center, config.token)
+    app = make_app(config, state)
+    for target in (lambda: _beat_for_ever(center), lambda: deliver_for_ever(center, state)):
+        threading.Thread(target=target, daemon=True).start()
+    signals.worker_shutting_down.connect(_stop, weak=False)
+    # Without the banner, which would show the broker's address.
+    worker = app.Worker(
+        queues=[config.queue],
+        hostname=f"agent@{config.hostname}",
+        pool="threads",
+        concurrency=JOBS_AT_ONCE,
+        loglevel="INFO",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    log.info("agent %s of client %d takes jobs from %s", __version__, config.client, config.queue)
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def os_name() -> str:
+    """Return the operating system as people name it."""
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}"
+
+
+def _beat_for_ever(center: Center) -> None:
+    pause = threading.Event()
+    name = os_name()
+    while True:
+        try:
+            center.heartbeat(version=__version__, os_name=name, running=running_jobs(), load=os.getloadavg()[0])
+        except CenterError as error:
+            log.warning("heartbeat: %s", error)
+        pause.wait(HEARTBEAT_EVERY_S)
+
+
+def _stop(**_details: Any) -> None:
+    stop_children()

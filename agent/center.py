@@ -1,0 +1,77 @@
+"""The server as the agent sees it: a few HTTPS requests. Tokens stand in headers only, and in no message."""
+
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+TIMEOUT_S = (10, 60)
+# A request that changes something may be repeated: each names the attempt that it is about.
+RETRIES = Retry(total=3, backoff_factor=0.5, backoff_jitter=0.5, status_forcelist=(502, 503, 504), allowed_methods=None)
+
+
+class CenterError(Exception):
+    """The server refused; the message is its own sentence."""
+
+
+class CenterUnreachable(CenterError):
+    """The server does not answer, for now."""
+
+
+class Refused(CenterError):
+    """The attempt does not count any more, or the job is none of this agent's."""
+
+
+class Center:
+    """The server at `url`. `token`: the agent's own, empty before it has joined. Safe for use from several threads."""
+
+    def __init__(self, url: str, token: str = "") -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Agent {token}"} if token else {}
+
+    def join(self, token: str, hostname: str, *, os_name: str, version: str) -> dict[str, Any]:
+        """Exchange a join token for the agent's own. Raises CenterError."""
+        body = {"token": token, "hostname": hostname, "ipv4": None, "ipv6": None, "os": os_name, "version": version}
+        return self._post("join", body)
+
+    def heartbeat(self, *, version: str, os_name: str, running: list[str], load: float) -> None:
+        """Say that the agent is there. Raises CenterError."""
+        self._post("heartbeat", {"version": version, "os": os_name, "running": running, "load": load})
+
+    def claim(self, job: str, attempt: int) -> dict[str, Any]:
+        """Make a job this agent's own and return its specification. Raises Refused, CenterError."""
+        return self._post(f"job/{job}/claim", {"attempt": attempt})
+
+    def report_progress(self, job: str, attempt: int, progress: dict[str, Any]) -> bool:
+        """Renew the lease; return whether the job is to be cancelled. Raises Refused, CenterError."""
+        return bool(self._post(f"job/{job}/progress", {"attempt": attempt, "progress": progress})["cancel"])
+
+    def finish(self, job: str, report: dict[str, Any]) -> None:
+        """Say how an attempt ended; `report` holds attempt, outcome, error, result and unreadable. Raises as `claim`."""
+        self._post(f"job/{job}/finish", report)
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        # A session of its own for each request: they are few, seconds apart, and come from several threads.
+        with requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
+            try:
+                answer = session.post(f"{self._url}/api/agent/{path}", json=body, headers=self._headers, timeout=TIMEOUT_S)
+            except requests.RequestException as error:
+                raise CenterUnreachable(f"the server at {self._url} does not answer ({type(error).__name__})") from error
+        if answer.ok:
+            return dict(answer.json())
+        sentence = _sentence(answer)
+        if answer.status_code in (404, 409):
+            raise Refused(sentence)
+        if answer.status_code >= 500:
+            raise CenterUnreachable(sentence)
+        raise CenterError(sentence)
+
+
+def _sentence(answer: requests.Response) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered with status {answer.status_code}"

@@ -1,0 +1,117 @@
+"""`python -m agent.child`: the engine at work on one job, in a process of its own.
+
+The specification comes on standard input, since arguments and the environment can be seen by others; what happens goes out on
+standard output as JSON lines: `{"event": "progress" | "unreadable" | "result" | "error" | "cancelled", …}`. SIGTERM cancels.
+The process ends when its agent does.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.backends import Credentials, open_store
+from engine.commands.backup import backup
+from engine.commands.restore import restore
+from engine.errors import Cancelled, EngineError
+from engine.lifeline import end_with_parent
+from engine.progress import Progress
+from engine.repository import Repository
+
+UNREADABLE_REPORTED = 1000
+
+
+class _Out:
+    """Writes JSON lines; callbacks of the engine may come from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._unreadable = 0
+
+    def say(self, event: str, **fields: Any) -> None:
+        line = json.dumps({"event": event, **fields})
+        with self._lock:
+            print(line, flush=True)
+
+    def progress(self, progress: Progress) -> None:
+        shown = asdict(progress)
+        self.say("progress", progress=shown)
+
+    def unreadable(self, path: bytes, reason: str) -> None:
+        self._unreadable += 1
+        if self._unreadable <= UNREADABLE_REPORTED:
+            self.say("unreadable", path=path.decode("utf-8", "replace"), reason=reason)
+
+
+def main() -> int:
+    end_with_parent(int(sys.argv[1]))
+    cancel = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: cancel.set())
+    # The agent decides what a Ctrl-C at its terminal means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    out = _Out()
+    specification = json.load(sys.stdin)
+    try:
+        result = run(specification, out, cancel)
+    except Cancelled:
+        out.say("cancelled")
+        return 0
+    except EngineError as error:
+        out.say("error", error=str(error))
+        return 0
+    except OSError as error:
+        out.say("error", error=f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror))
+        return 0
+    out.say("result", result=result)
+    return 0
+
+
+def run(specification: dict[str, Any], out: _Out, cancel: threading.Event) -> dict[str, Any]:
+    """Do the job and return its summary. Raises EngineError."""
+    place = specification["repository"]
+    credentials = Credentials(place["access_key"], place["secret_key"]) if place.get("access_key") else None
+    repository = Repository.open(open_store(place["location"], credentials=credentials), place["password"])
+    try:
+        if specification["kind"] == "backup":
+            return _back_up(repository, specification["backup"], out, cancel)
+        return _recover(repository, specification["recovery"], out, cancel)
+    finally:
+        repository.close()
+
+
+def _back_up(repository: Repository, wanted: dict[str, Any], out: _Out, cancel: threading.Event) -> dict[str, Any]:
+    summary = backup(
+        repository,
+        wanted["include"],
+        excludes=wanted["exclude"],
+        host=wanted["host"],
+        tags=wanted["tags"],
+        time=datetime.fromtimestamp(wanted["time"], UTC),
+        on_progress=out.progress,
+        on_unreadable=out.unreadable,
+        cancel=cancel,
+    )
+    return asdict(summary)
+
+
+def _recover(repository: Repository, wanted: dict[str, Any], out: _Out, cancel: threading.Event) -> dict[str, Any]:
+    summary = restore(
+        repository,
+        wanted["snapshot"],
+        os.fsencode(wanted["destination"]),
+        include=wanted["include"],
+        overwrite=wanted["overwrite"],
+        verify=wanted["verify"],
+        on_progress=out.progress,
+        on_error=out.unreadable,
+        cancel=cancel,
+    )
+    return asdict(summary)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

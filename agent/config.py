@@ -1,0 +1,67 @@
+"""What an agent remembers of the server that it joined: a file of mode 0600 in its state directory."""
+
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+FILE = "agent.json"
+SYSTEM_STATE = "/var/lib/backupcenter-agent"
+
+
+class NotJoined(Exception):
+    """There is nothing in the state directory to run with; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """The server's address, and what the agent was given when it joined. `broker`: a Redis URL with its password."""
+
+    center: str
+    client: int
+    hostname: str
+    queue: str
+    token: str = field(repr=False)
+    broker: str = field(repr=False)
+
+
+def default_state() -> Path:
+    """Return the state directory to use when none is named."""
+    if os.geteuid() == 0:
+        return Path(SYSTEM_STATE)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "backupcenter-agent"
+
+
+def load_config(state: Path) -> AgentConfig:
+    """Read the configuration. Raises NotJoined."""
+    path = state / FILE
+    try:
+        return AgentConfig(**json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise NotJoined(f"this host has not joined yet: there is no {path}; run `python -m agent join` first") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise NotJoined(f"{path} cannot be read; join again") from error
+
+
+def save_config(state: Path, config: AgentConfig) -> None:
+    """Write the configuration, whole or not at all."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_whole(state / FILE, json.dumps(asdict(config), indent=1))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that only its owner may read; it is there complete, or as it was before."""
+    # mkstemp makes the file with mode 0600.
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
