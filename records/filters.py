@@ -13,23 +13,35 @@ from backupcenter.api.keys import decode_base64, ipv4_number
 from records.models import BackupRecord, RecoveryRecord, State
 
 
+class SecondsFilter(filters.NumberFilter):
+    """Whole Unix seconds."""
+
+    field_class = forms.IntegerField
+
+
+class TimeFilter(filters.Filter):
+    """Unix seconds."""
+
+    field_class = forms.IntegerField
+
+
 class RecordFilter(filters.FilterSet):
     """By state, client and time. Times are Unix seconds of when the job was queued."""
 
     state = filters.MultipleChoiceFilter(choices=State.choices, help_text=_("May be repeated."))
     client = filters.CharFilter(method="by_client", help_text=_("The client's IPv4 address, in any form of a path's key."))
-    since = filters.NumberFilter(method="by_since", field_class=forms.IntegerField, min_value=0, max_value=MAX_TIME)
-    until = filters.NumberFilter(method="by_until", field_class=forms.IntegerField, min_value=0, max_value=MAX_TIME)
+    since = SecondsFilter(method="by_since", min_value=0, max_value=MAX_TIME)
+    until = SecondsFilter(method="by_until", min_value=0, max_value=MAX_TIME)
 
     def by_client(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         numbers = [ipv4_number(text) for text in (value, decode_base64(value)) if text]
         return rows.filter(client__ipv4__in=[number for number in numbers if number is not None])
 
     def by_since(self, rows: QuerySet[Any], name: str, value: int) -> QuerySet[Any]:
-        return rows.filter(queued_at__gte=datetime.fromtimestamp(int(value), UTC))
+        return rows.filter(queued_at__gte=datetime.fromtimestamp(value, UTC))
 
     def by_until(self, rows: QuerySet[Any], name: str, value: int) -> QuerySet[Any]:
-        return rows.filter(queued_at__lte=datetime.fromtimestamp(int(value), UTC))
+        return rows.filter(queued_at__lte=datetime.fromtimestamp(value, UTC))
 
 
 class BackupRecordFilter(RecordFilter):
