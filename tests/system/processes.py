@@ -103,12 +103,14 @@ class Installation:
         name: str,
         *command: str,
         ready: Callable[[], bool] | None = None,
+        says: bytes = b"",
         environment: dict[str, str] | None = None,
         stdin: int = subprocess.DEVNULL,
         stdout: int | None = None,
     ) -> Process:
-        """Start a program; return once `ready` answers true. Raises AssertionError with its log if it ends."""
+        """Start a program; return once `ready` is true or its log has `says`. Raises AssertionError with its log if it ends."""
         log = self.directory / f"{name}.log"
+        before = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 command,
@@ -122,9 +124,9 @@ class Installation:
             )
         process = Process(name, popen, log)
         self.processes.append(process)
-        if ready is not None:
-            wait_until(lambda: ready() or not process.is_running, name)
-            assert process.is_running, f"{name} ended:\n{process.tail()}"
+        is_ready = ready or (lambda: says in log.read_bytes()[before:])
+        wait_until(lambda: is_ready() or not process.is_running, name)
+        assert process.is_running, f"{name} ended:\n{process.tail()}"
         return process
 
     def manage(self, *arguments: str) -> str:
@@ -159,12 +161,12 @@ class Installation:
 
     def beat(self, name: str = "beat") -> Process:
         command = [sys.executable, "-m", "celery", "-A", "backupcenter", "beat", "-l", "INFO", "--pidfile="]
-        return self.start(name, *command)
+        return self.start(name, *command, says=b"beat: Starting")
 
     def control(self, name: str = "control") -> Process:
         command = [sys.executable, "-m", "celery", "-A", "backupcenter", "worker", "-l", "INFO", "-Q"]
         options = ["control,maintenance", "-n", f"{name}@%h", "--pool", "threads", "-c", "4"]
-        return self.start(name, *command, *options, "--without-gossip", "--without-mingle")
+        return self.start(name, *command, *options, "--without-gossip", "--without-mingle", says=b"ready.")
 
     def join(self, token: str) -> None:
         """Let this machine's agent join with a one-time token."""
@@ -181,7 +183,7 @@ class Installation:
 
     def agent(self, name: str = "agent") -> Process:
         command = [sys.executable, "-m", "agent", "run", "--state", str(self.directory / "agent")]
-        return self.start(name, *command, environment=self.agent_environment)
+        return self.start(name, *command, environment=self.agent_environment, says=b"ready.")
 
     def stop(self) -> None:
         """End all programs, the last started first."""

@@ -23,7 +23,7 @@ SOURCE_BYTES = 256 << 20
 STEP_S = 0.03
 SHORT_TIMES = {"JOB_LEASE": "6", "JOB_REPUBLISH": "4"}
 VICTIMS = ["agent", "engine", "control", "beat", "redis", "web"]
-ROUNDS = 5
+ROUNDS = 3
 
 pytestmark = pytest.mark.restic
 
