@@ -28,7 +28,8 @@ def main() -> int:
 
 def join(arguments: argparse.Namespace) -> int:
     """Exchange the join token for a token of our own, and remember it."""
-    token = sys.stdin.readline().strip() if arguments.token == "-" else arguments.token
+    reads_input = arguments.token == "-"  # noqa: S105 -- not a secret, the sign for standard input
+    token = sys.stdin.readline().strip() if reads_input else arguments.token
     from agent.app import os_name
 
     answer = Center(arguments.center).join(token, arguments.hostname, os_name=os_name(), version=__version__)

@@ -30,7 +30,8 @@ JOB_NAME = re.compile(r"(backup|recovery)-[0-9]{1,18}")
 def make_app(config: AgentConfig, state: Path) -> Celery:
     """Return the application of an agent that has joined."""
     center = Center(config.center, config.token)
-    app = Celery("agent", set_as_current=False)
+    # No fixups: a Django that happens to be configured in the environment is none of the agent's.
+    app = Celery("agent", set_as_current=False, fixups=[])
     app.conf.update(
         broker_url=config.broker,
         broker_connection_retry_on_startup=True,

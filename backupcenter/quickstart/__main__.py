@@ -11,7 +11,8 @@ from types import FrameType
 from backupcenter.quickstart.center import Center
 from backupcenter.quickstart.installation import Installation, QuickstartError
 from backupcenter.quickstart.processes import TOP, Supervisor, agent_program, installation_programs
-from backupcenter.quickstart.story import Evidence, StoreChoice, Story, size_text
+from backupcenter.quickstart.story import Evidence, StoreChoice, Story
+from engine.terminal import size_text
 
 SHOWN_DIFFERENCES = 10
 
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace, supervisor: Supervisor, screen: "Screen")
         supervisor.start(program)
     screen.say(f"running: {', '.join(program.name for program in supervisor.programs)}")
 
-    story = Story(installation, Center(installation.url, token), screen.say, screen.show)
+    story = Story(installation, Center(installation.url, token), screen.show, supervisor.require_running)
     screen.show("registering the store …")
     tenant = story.register_store(choice)
     screen.say(f"store {tenant['endpoint']['address']} as {tenant['username']}")

@@ -56,9 +56,7 @@ class Installation:
 
     def environment(self) -> dict[str, str]:
         """The environment that every program of the server runs in; the store's own keys are not part of it."""
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BACKUPCENTER_"))
-        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BACKUPCENTER_"))}
         return inherited | {
             "DJANGO_SETTINGS_MODULE": "backupcenter.settings",
             "BACKUPCENTER_SECRET_KEY": self.secrets.secret_key,

@@ -56,6 +56,12 @@ class Supervisor:
                 raise QuickstartError(f"{program.name} did not start:\n{last_lines(program.log)}")
             time.sleep(0.1)
 
+    def require_running(self) -> None:
+        """Raise QuickstartError, with the last lines of its log, if a program has ended."""
+        for program in self.programs:
+            if not program.is_running:
+                raise QuickstartError(f"{program.name} has ended:\n{last_lines(program.log)}")
+
     def restart_ended(self) -> list[str]:
         """Start again what has ended by itself and return the names."""
         ended = [program for program in self.programs if not program.is_running]
@@ -139,7 +145,7 @@ def installation_programs(installation: Installation) -> list[Program]:
 def agent_program(installation: Installation) -> Program:
     """Return the agent of this host, which must have joined."""
     environment = {
-        name: value for name, value in installation.environment().items() if not name.startswith("BACKUPCENTER_")
+        name: value for name, value in installation.environment().items() if not name.startswith(("BACKUPCENTER_", "DJANGO_"))
     }
     command = [sys.executable, "-m", "agent", "run", "--state", str(installation.state / "agent")]
     return Program("agent", command, environment, installation.state / "log" / "agent.log")

@@ -16,6 +16,7 @@ from backupcenter.quickstart.center import Center
 from backupcenter.quickstart.installation import Installation, QuickstartError
 from backupcenter.quickstart.processes import TOP
 from engine.compare import compare_trees
+from engine.terminal import size_text
 
 LOOPBACK_IPV4 = 0x7F000001
 FIRST_FIRE_S = 5
@@ -54,15 +55,15 @@ class Evidence:
 
 
 class Story:
-    """One walk. `say` shows a finished step, `show` the progress of the current one."""
+    """One walk. `show` tells the progress of the current step, `require_running` raises if a program of ours has ended."""
 
     def __init__(
-        self, installation: Installation, center: Center, say: Callable[[str], None], show: Callable[[str], None]
+        self, installation: Installation, center: Center, show: Callable[[str], None], require_running: Callable[[], None]
     ) -> None:
         self.installation = installation
         self.center = center
-        self.say = say
         self.show = show
+        self.require_running = require_running
 
     def register_store(self, choice: StoreChoice) -> dict[str, Any]:
         """Register the endpoint and its tenant, unless they are there; return the tenant."""
@@ -120,11 +121,7 @@ class Story:
         """Return once the server has heard of the agent."""
         self._wait(
             lambda: next(
-                (
-                    client
-                    for client in self.center.get("/api/client")
-                    if client["ipv4"] == LOOPBACK_IPV4 and client["online"]
-                ),
+                (client for client in self.center.get("/api/client") if client["ipv4"] == LOOPBACK_IPV4 and client["online"]),
                 None,
             ),
             "the agent to answer",
@@ -194,9 +191,7 @@ class Story:
     ) -> Evidence:
         """Compare the source with what came back, entry by entry and byte by byte."""
         restored = target / source.relative_to("/")
-        differences = compare_trees(
-            os.fsencode(source), os.fsencode(restored), exclude=[os.fsencode(path) for path in exclude]
-        )
+        differences = compare_trees(os.fsencode(source), os.fsencode(restored), exclude=[os.fsencode(path) for path in exclude])
         return Evidence(
             source=source,
             restored=restored,
@@ -237,14 +232,12 @@ class Story:
             raise QuickstartError(f"{doing} failed: {record['error']}")
         return record
 
-    @staticmethod
-    def _wait(question: Callable[[], dict[str, Any] | None], what: str, limit_s: float | None) -> dict[str, Any]:
+    def _wait(self, question: Callable[[], dict[str, Any] | None], what: str, limit_s: float | None) -> dict[str, Any]:
         end = None if limit_s is None else time.monotonic() + limit_s
         while (answer := question()) is None:
             if end is not None and time.monotonic() > end:
-                raise QuickstartError(
-                    f"waited {limit_s:g} s in vain for {what}; the logs below the state directory say more"
-                )
+                raise QuickstartError(f"waited {limit_s:g} s in vain for {what}; the logs below the state directory say more")
+            self.require_running()
             time.sleep(POLL_S)
         return answer
 
@@ -254,12 +247,3 @@ def _progress_line(doing: str, progress: dict[str, Any]) -> str:
     files = progress.get("files_done") or 0
     share = f" {min(100, 100 * done // total)} %" if total else ""
     return f"{doing} …{share} {files} files, {size_text(done)}"
-
-
-def size_text(size_bytes: float) -> str:
-    """Return a size as people read it: `1.5 GiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size_bytes < 1024:
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1024
-    return f"{size_bytes:.1f} TiB"
