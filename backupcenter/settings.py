@@ -265,4 +265,6 @@ LOGGING = {
     "filters": {"redaction": {"()": "backupcenter.logs.Redaction"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redaction"]}},
     "root": {"handlers": ["console"], "level": _text("LOG_LEVEL", "INFO")},
+    # A line for each of the ticks, which come every second, would bury everything else.
+    "loggers": {name: {"level": "WARNING"} for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat")},
 }

@@ -267,18 +267,12 @@ class _Run:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    common = argparse.ArgumentParser(add_help=False)
-    # Taken before the verb and after it: the second must not undo the first, so neither has a default.
-    common.add_argument("-r", "--repo", default=argparse.SUPPRESS, help="directory or s3:http://host:port/bucket[/prefix]")
-    common.add_argument("--password-file", "-p", default=argparse.SUPPRESS, metavar="FILE")
-    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for machines")
-    common.add_argument("--quiet", "-q", action="store_true", default=argparse.SUPPRESS)
-    top = argparse.ArgumentParser(prog="engine", description=__doc__.split("\n")[0], parents=[common])
+    top = argparse.ArgumentParser(prog="engine", description=__doc__.split("\n")[0], parents=[_common()])
     top.set_defaults(repo=None, password_file=None, json=False, quiet=False)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(name: str, about: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=about, parents=[common])
+        return verbs.add_parser(name, help=about, parents=[_common()])
 
     init = verb("init", "make a repository")
     init.add_argument("--repository-version", type=int, default=2, choices=(1, 2))
@@ -312,6 +306,17 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     dumping.add_argument("snapshot")
     dumping.add_argument("path")
     return top.parse_args(arguments)
+
+
+def _common() -> argparse.ArgumentParser:
+    """Return the options that every verb takes, before its name and after it; each parser needs its own."""
+    common = argparse.ArgumentParser(add_help=False)
+    # Without defaults: those of the verb would undo what stood before it.
+    common.add_argument("-r", "--repo", default=argparse.SUPPRESS, help="directory or s3:http://host:port/bucket[/prefix]")
+    common.add_argument("--password-file", "-p", default=argparse.SUPPRESS, metavar="FILE")
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for machines")
+    common.add_argument("--quiet", "-q", action="store_true", default=argparse.SUPPRESS)
+    return common
 
 
 def _moment(text: str) -> datetime:
