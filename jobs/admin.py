@@ -1,0 +1,112 @@
+"""The console's page of backup plans: made, changed, run, paused and verified by the same functions as the API's."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext as _g
+from django.utils.translation import gettext_lazy as _
+from rest_framework.exceptions import APIException
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from jobs.dispatch import publish_maintenance
+from jobs.models import BackupPlan
+from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan, pause_plan, resume_plan, run_plan
+from records.maintenance import request_maintenance
+from records.models import MaintenanceRun
+
+STATE_COLOURS = {
+    BackupPlan.State.RUNNING.label: "info",
+    BackupPlan.State.QUEUED.label: "info",
+    BackupPlan.State.PAUSED.label: "warning",
+}
+
+
+class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A plan; what it says is checked by the rules that the API has."""
+
+    class Meta:
+        model = BackupPlan
+        fields = [*CHANGEABLE[:2], "client", "tenant", "bucket", *CHANGEABLE[2:]]
+        widgets = {"backup_data": forms.Textarea(attrs={"rows": 4})}
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if self.errors:
+            return data
+        data["cron_expression"] = data["cron_expression"] or None
+        fields = {name: data[name] for name in CHANGEABLE}
+        check_plan(BackupPlan(**fields))
+        if self.instance.pk is None:
+            # Here and not on saving: the store may still refuse, and the form is where people read that.
+            self.instance = create_plan(client=data["client"], tenant=data["tenant"], bucket=data["bucket"], **fields)
+        return data
+
+
+@admin.register(BackupPlan)
+class BackupPlanAdmin(ModelAdmin):
+    """Backup plans."""
+
+    form = PlanForm
+    list_display = ["backup_name", "client", "tenant", "bucket", "schedule", "next_fire_at", "shown_state"]
+    list_filter = ["paused", "client", "tenant"]
+    search_fields = ["backup_name", "uuid", "client__hostname", "bucket"]
+    actions = ["run_now", "pause", "resume", "verify"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BackupPlan]:
+        return BackupPlan.objects.visible().with_activity()
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["client", "tenant", "bucket"] if obj else []
+
+    @admin.display(description=_("schedule"), ordering="cron_expression")
+    def schedule(self, plan: BackupPlan) -> str:
+        return f"{plan.cron_expression} ({plan.timezone})" if plan.cron_expression else _g("once")
+
+    @display(description=_("state"), label=STATE_COLOURS)
+    def shown_state(self, plan: BackupPlan) -> str:
+        return str(BackupPlan.State(plan.state).label)
+
+    def save_model(self, request: HttpRequest, obj: BackupPlan, form: Any, change: bool) -> None:
+        if change:
+            change_plan(obj, **{name: form.cleaned_data[name] for name in CHANGEABLE})
+
+    def delete_model(self, request: HttpRequest, obj: BackupPlan) -> None:
+        delete_plan(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
+        for plan in queryset:
+            delete_plan(plan)
+
+    @admin.action(description=_("Run the selected plans now"), permissions=["change"])
+    def run_now(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
+        self._each(request, queryset, run_plan, _g("%(plan)s is queued."))
+
+    @admin.action(description=_("Pause the selected plans"), permissions=["change"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
+        self._each(request, queryset, pause_plan, _g("%(plan)s is paused."))
+
+    @admin.action(description=_("Resume the selected plans"), permissions=["change"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
+        self._each(request, queryset, resume_plan, _g("%(plan)s goes on."))
+
+    @admin.action(description=_("Verify the repositories of the selected plans"), permissions=["change"])
+    def verify(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
+        for repository in {plan.repository_id: plan.repository for plan in queryset}.values():
+            publish_maintenance(request_maintenance(repository, MaintenanceRun.Kind.CHECK_DATA))
+            message = _g("A check of %(repository)s is queued; its result will be among the maintenance runs.")
+            self.message_user(request, message % {"repository": repository}, messages.SUCCESS)
+
+    def _each(self, request: HttpRequest, queryset: QuerySet[BackupPlan], act: Callable[[BackupPlan], object], done: str) -> None:
+        for plan in queryset:
+            try:
+                act(plan)
+            except (APIException, ValidationError) as error:
+                self.message_user(request, f"{plan}: {getattr(error, 'detail', error)}", messages.ERROR)
+            else:
+                self.message_user(request, done % {"plan": plan}, messages.SUCCESS)

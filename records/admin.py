@@ -1,0 +1,155 @@
+"""The console's pages of the history. Records are read, cancelled and deleted here, never edited."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.utils.html import format_html
+from django.utils.translation import gettext as _g
+from django.utils.translation import gettext_lazy as _
+from rest_framework.exceptions import APIException
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from records.deleting import delete_backup_record, delete_recovery_record
+from records.lifecycle import cancel_job
+from records.models import BackupRecord, Event, JobRecord, MaintenanceRun, RecoveryRecord, State
+
+STATE_COLOURS = {
+    State.SUCCESS.label: "success",
+    State.RUNNING.label: "info",
+    State.WARNINGS.label: "warning",
+    State.FAILED.label: "danger",
+    State.LOST.label: "danger",
+}
+LEVEL_COLOURS = {
+    Event.Level.INFO.label: "info",
+    Event.Level.SUCCESS.label: "success",
+    Event.Level.WARNING.label: "warning",
+    Event.Level.ERROR.label: "danger",
+}
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """A page of what happened: nobody adds to it or changes it by hand."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class JobRecordAdmin(ReadOnlyAdmin):
+    """What the lists of backups and recoveries have in common."""
+
+    list_filter = ["state", "client", "queued_at"]
+    date_hierarchy = "queued_at"
+    list_select_related = ["client"]
+    actions = ["cancel"]
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}"))
+
+    @display(description=_("state"), ordering="state", label=STATE_COLOURS)
+    def shown_state(self, record: JobRecord) -> str:
+        return str(State(record.state).label)
+
+    @admin.display(description=_("duration"), ordering="duration_s")
+    def duration(self, record: JobRecord) -> str:
+        return "" if record.duration_s is None else f"{record.duration_s:.1f} s"
+
+    @admin.action(description=_("Cancel the selected jobs"), permissions=["cancel"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for record in queryset:
+            try:
+                cancel_job(record)
+            except APIException as error:
+                self.message_user(request, f"{record}: {error.detail}", messages.ERROR)
+            else:
+                self.message_user(request, _g("%(record)s is cancelled.") % {"record": record}, messages.SUCCESS)
+
+
+@admin.register(BackupRecord)
+class BackupRecordAdmin(JobRecordAdmin):
+    """Runs of backup plans."""
+
+    list_display = [
+        "id",
+        "plan_name",
+        "client",
+        "shown_state",
+        "start_time",
+        "duration",
+        "files_total",
+        "read",
+        "stored",
+        "shown_error",
+    ]
+    list_display_links = ["id", "plan_name"]
+    search_fields = ["plan_name", "snapshot", "error"]
+
+    @admin.display(description=_("read"), ordering="bytes_read")
+    def read(self, record: BackupRecord) -> str:
+        return "" if record.bytes_read is None else filesizeformat(record.bytes_read)
+
+    @admin.display(description=_("stored"), ordering="bytes_stored")
+    def stored(self, record: BackupRecord) -> str:
+        return "" if record.bytes_stored is None else filesizeformat(record.bytes_stored)
+
+    @admin.display(description=_("error"))
+    def shown_error(self, record: BackupRecord) -> str:
+        return format_html('<span title="{}">{}</span>', record.error, record.error[:60])
+
+    def delete_model(self, request: HttpRequest, obj: BackupRecord) -> None:
+        delete_backup_record(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[BackupRecord]) -> None:
+        for record in queryset:
+            try:
+                delete_backup_record(record)
+            except APIException as error:
+                self.message_user(request, f"{record}: {error.detail}", messages.ERROR)
+
+
+@admin.register(RecoveryRecord)
+class RecoveryRecordAdmin(JobRecordAdmin):
+    """Restores."""
+
+    list_display = ["id", "client", "backup_record", "shown_state", "start_time", "duration", "files_restored", "files_verified"]
+    list_select_related = ["client", "backup_record"]
+
+    def delete_model(self, request: HttpRequest, obj: RecoveryRecord) -> None:
+        delete_recovery_record(obj)
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnlyAdmin):
+    """What happened, as people were told."""
+
+    list_display = ["time", "shown_level", "topic", "title", "message", "job"]
+    list_filter = ["level", "topic", "time"]
+    search_fields = ["title", "message", "job"]
+    date_hierarchy = "time"
+
+    @display(description=_("level"), ordering="level", label=LEVEL_COLOURS)
+    def shown_level(self, event: Event) -> str:
+        return str(Event.Level(event.level).label)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(MaintenanceRun)
+class MaintenanceRunAdmin(ReadOnlyAdmin):
+    """Checks of repositories, and what was forgotten."""
+
+    list_display = ["id", "kind", "repository", "shown_state", "queued_at", "start_time", "end_time", "error"]
+    list_filter = ["kind", "state"]
+    list_select_related = ["repository__tenant__endpoint"]
+
+    @display(description=_("state"), ordering="state", label=STATE_COLOURS)
+    def shown_state(self, run: MaintenanceRun) -> str:
+        return str(State(run.state).label)
