@@ -161,7 +161,7 @@ class Installation:
 
     def beat(self, name: str = "beat") -> Process:
         command = [sys.executable, "-m", "celery", "-A", "backupcenter", "beat", "-l", "INFO", "--pidfile="]
-        return self.start(name, *command, says=b"beat: Starting")
+        return self.start(name, *command, says=b"Schedule changed")
 
     def control(self, name: str = "control") -> Process:
         command = [sys.executable, "-m", "celery", "-A", "backupcenter", "worker", "-l", "INFO", "-Q"]
