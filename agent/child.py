@@ -18,7 +18,7 @@ from engine.backends import Credentials, open_store
 from engine.commands.backup import backup
 from engine.commands.restore import restore
 from engine.errors import Cancelled, EngineError
-from engine.lifeline import end_with_parent
+from engine.lifeline import collect_seldom, end_with_parent
 from engine.progress import Progress
 from engine.repository import Repository
 
@@ -49,6 +49,7 @@ class _Out:
 
 def main() -> int:
     end_with_parent(int(sys.argv[1]))
+    collect_seldom()
     cancel = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: cancel.set())
     # The agent decides what a Ctrl-C at its terminal means.

@@ -121,13 +121,16 @@ class Node:
             target = raw.get("linktarget_raw")
             content = raw.get("content")
             subtree = raw.get("subtree")
+            # Most entries were never changed after they were written, and none has an access time of its own.
+            mtime, atime, ctime = raw.get("mtime"), raw.get("atime"), raw.get("ctime")
+            mtime_ns = parse_ns(mtime) if mtime is not None else 0
             return cls(
                 name=unquote_name(raw["name"]),
                 type=raw["type"],
                 mode=raw.get("mode", 0),
-                mtime_ns=parse_ns(raw["mtime"]) if "mtime" in raw else 0,
-                atime_ns=parse_ns(raw["atime"]) if "atime" in raw else 0,
-                ctime_ns=parse_ns(raw["ctime"]) if "ctime" in raw else 0,
+                mtime_ns=mtime_ns,
+                atime_ns=mtime_ns if atime == mtime else parse_ns(atime) if atime is not None else 0,
+                ctime_ns=mtime_ns if ctime == mtime else parse_ns(ctime) if ctime is not None else 0,
                 uid=raw.get("uid", 0),
                 gid=raw.get("gid", 0),
                 user=raw.get("user", ""),

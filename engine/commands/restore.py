@@ -1,10 +1,10 @@
 """Restore a snapshot, or a part of it, below a directory of this machine.
 
-    walk trees ── make directories ──┬── write files (tasks, in pack order) ── links, special files ── directories' metadata
-                                     └── verify (if asked)
+    walk trees ── make directories ── gather files in windows ── write them (tasks, in pack order)
+        ── links, special files ── verify (if asked) ── directories' metadata
 
-Many small files are written by processes, since Python's share of the work weighs there; few or large ones by threads. What
-cannot be restored is told by path and reason, everything else is.
+Writing begins with the first window, while the rest of the trees is still being read. It is done by processes, but for a restore
+too small to be worth starting any. What cannot be restored is told by path and reason, everything else is.
 """
 
 import multiprocessing
@@ -26,7 +26,7 @@ from engine.node import Node
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
 from engine.restorer.pieces import TaskResult, verify_pieces, write_pieces
-from engine.restorer.plan import Piece, Selection, in_pack_order, pieces_of, tasks, walk
+from engine.restorer.plan import TASK_BYTES, TASK_FILES, Piece, Selection, in_pack_order, pieces_of, tasks, walk
 from engine.restorer.target import Path, Target, shown
 from engine.snapshot import Snapshot, find_snapshot
 
@@ -34,8 +34,11 @@ Overwrite = Literal["always", "if-changed", "if-newer", "never"]
 OVERWRITE_MODES: tuple[Overwrite, ...] = ("always", "if-changed", "if-newer", "never")
 
 WORKERS = max(2, min(8, os.cpu_count() or 2))
-PROCESSES_FROM_FILES = 500
-TASKS_AHEAD = 2
+# Enough to keep the workers busy while the next window is planned; a waiting task holds no content.
+TASKS_AHEAD = 24
+# A window's pieces are sorted by where they lie in the packs; it also bounds what is planned ahead.
+WINDOW_PIECES = 2048
+WINDOW_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,38 +95,51 @@ class _Restore:
     ) -> None:
         self.repository, self.overwrite, self.cancel = repository, overwrite, cancel
         self.target = Target(directory, create=True)
-        self.meter = ProgressMeter("planning", on_progress)
+        self.meter = ProgressMeter("restoring", on_progress)
         self._on_error = on_error
         self._failed: set[bytes] = set()
         self.directories: list[tuple[Path, Node]] = []
-        self.files: list[tuple[Path, Node]] = []
         self.specials: list[tuple[Path, Node]] = []
         self.links: list[tuple[Path, Path, Node]] = []
-        self.skipped = self.verified = 0
+        self.files = self.bytes_planned = self.skipped = self.verified = 0
+        self._large: dict[Path, int] = {}
+        self._large_nodes: list[tuple[Path, Node]] = []
+        self._working: set[Future[TaskResult]] = set()
 
     def run(self, tree: bytes, selection: Selection, verify: bool) -> RestoreSummary:
         began = time.monotonic()
+        written: list[Piece] = []
         try:
-            self.plan(tree, selection)
-            pieces = self.pieces()
-            self.begin("restoring", pieces)
-            self.make_large_files(pieces)
-            self.work(write_pieces, pieces)
-            self.finish_large_files(pieces)
+            with _Workers(self.repository, self.target.directory, write_pieces) as workers:
+                for window in self.windows(tree, selection):
+                    self.make_large_files(window)
+                    self.work(workers, in_pack_order(self.repository, window))
+                    if verify:
+                        written += window
+                self.drain()
+            self.finish_large_files()
             self.make_specials_and_links()
-            written = self.meter.bytes_done
-            restored = len(self.files) + len(self.specials) + len(self.links)
+            bytes_restored = self.meter.bytes_done
             if verify:
-                checked = [piece for piece in pieces if shown(piece.path) not in self._failed]
-                self.begin("verifying", checked)
-                self.work(verify_pieces, checked)
-                self.verified = self.meter.files_done
+                self.verify([piece for piece in written if shown(piece.path) not in self._failed])
             self.finish_directories()
             self.meter.report()
         finally:
             self.target.close()
         failed = len(self._failed)
-        return RestoreSummary(max(0, restored - failed), self.skipped, written, self.verified, failed, time.monotonic() - began)
+        restored = max(0, self.files + len(self.specials) + len(self.links) - failed)
+        return RestoreSummary(restored, self.skipped, bytes_restored, self.verified, failed, time.monotonic() - began)
+
+    def verify(self, pieces: Sequence[Piece]) -> None:
+        """Read everything back that was written."""
+        meter = self.meter
+        meter.phase, meter.files_done, meter.bytes_done = "verifying", 0, 0
+        meter.files_total = sum(piece.offset == 0 for piece in pieces)
+        meter.bytes_total = sum(piece.size for piece in pieces)
+        with _Workers(self.repository, self.target.directory, verify_pieces) as workers:
+            self.work(workers, pieces)
+            self.drain()
+        self.verified = meter.files_done
 
     def report(self, path: bytes, reason: str) -> None:
         self._failed.add(path)
@@ -131,8 +147,27 @@ class _Restore:
         if self._on_error is not None:
             self._on_error(path, reason)
 
-    def plan(self, tree: bytes, selection: Selection) -> None:
-        """Make all directories and sort everything else by what has to be done for it."""
+    def windows(self, tree: bytes, selection: Selection) -> Iterator[list[Piece]]:
+        """Walk the trees, make the directories, and yield the contents to write, window by window."""
+        window: list[Piece] = []
+        size = 0
+        for path, node in self.entries(tree, selection):
+            try:
+                pieces = pieces_of(self.repository, path, node)
+            except EngineError as error:
+                self.report(shown(path), str(error))
+                continue
+            window += pieces
+            size += node.size
+            if len(window) >= WINDOW_PIECES or size >= WINDOW_BYTES:
+                yield window
+                window, size = [], 0
+        if window:
+            yield window
+        self.meter.files_total, self.meter.bytes_total = self.files, self.bytes_planned
+
+    def entries(self, tree: bytes, selection: Selection) -> Iterator[tuple[Path, Node]]:
+        """Make all directories, remember links and special files for later, and yield the files to write."""
         first_of_link: dict[tuple[int, int], Path] = {}
         unusable: set[Path] = set()
         for path, node in walk(self.repository, tree, selection, self.report):
@@ -150,14 +185,16 @@ class _Restore:
                     self.skipped += 1
                     continue
             except (EngineError, OSError) as error:
-                self.report(shown(path), str(error) if isinstance(error, EngineError) else error.strerror or str(error))
+                self.report(shown(path), _reason(error))
                 unusable.add(path)
                 continue
             first = first_of_link.setdefault((node.device_id, node.inode), path) if node.links > 1 else path
             if first != path:
                 self.links.append((path, first, node))
             elif node.type == "file":
-                self.files.append((path, node))
+                self.files += 1
+                self.bytes_planned += node.size
+                yield path, node
             else:
                 self.specials.append((path, node))
 
@@ -175,51 +212,38 @@ class _Restore:
         is_same_kind = stat.S_ISREG(status.st_mode) == (node.type == "file")
         return is_same_kind and node.type == "file" and (status.st_size, status.st_mtime_ns) == (node.size, node.mtime_ns)
 
-    def pieces(self) -> list[Piece]:
-        pieces: list[Piece] = []
-        for path, node in self.files:
-            try:
-                pieces += pieces_of(self.repository, path, node)
-            except EngineError as error:
-                self.report(shown(path), str(error))
-        return in_pack_order(self.repository, pieces)
-
-    def begin(self, phase: str, pieces: Sequence[Piece]) -> None:
-        meter = self.meter
-        meter.phase, meter.files_done, meter.bytes_done = phase, 0, 0
-        meter.files_total = sum(piece.offset == 0 for piece in pieces)
-        meter.bytes_total = sum(piece.size for piece in pieces)
-        meter.report()
-
-    def make_large_files(self, pieces: Sequence[Piece]) -> None:
+    def make_large_files(self, window: Sequence[Piece]) -> None:
         """Make the files that several tasks write to, as one hole each."""
-        for path, node in _parts(pieces):
+        for piece in window:
+            if piece.is_whole:
+                continue
+            self._large[piece.path] = self._large.get(piece.path, 0) + piece.size
+            if piece.offset:
+                continue
+            self._large_nodes.append((piece.path, piece.node))
             try:
-                descriptor = self.target.make_file(path)
+                descriptor = self.target.make_file(piece.path)
             except OSError as error:
-                self.report(shown(path), error.strerror or str(error))
+                self.report(shown(piece.path), _reason(error))
                 continue
             try:
-                os.truncate(descriptor, node.size)
+                os.truncate(descriptor, piece.node.size)
             except (OSError, OverflowError) as error:
-                self.report(shown(path), f"its size cannot be set ({error})")
+                self.report(shown(piece.path), f"its size cannot be set ({error})")
             finally:
                 os.close(descriptor)
 
-    def finish_large_files(self, pieces: Sequence[Piece]) -> None:
-        sizes: dict[Path, int] = {}
-        for piece in pieces:
-            sizes[piece.path] = sizes.get(piece.path, 0) + piece.size
-        for path, node in _parts(pieces):
+    def finish_large_files(self) -> None:
+        for path, node in self._large_nodes:
             if shown(path) in self._failed:
                 continue
-            if sizes[path] != node.size:
+            if self._large[path] != node.size:
                 self.report(shown(path), "the content has another size than the snapshot says")
             self.meter.files_done += 1
             try:
                 descriptor = self.target.open_file(path, os.O_RDWR)
             except (EngineError, OSError) as error:
-                self.report(shown(path), str(error))
+                self.report(shown(path), _reason(error))
                 continue
             try:
                 self.apply_metadata(path, node, descriptor)
@@ -232,7 +256,7 @@ class _Restore:
             try:
                 self.target.make_special(path, node)
             except (EngineError, OSError) as error:
-                self.report(shown(path), str(error) if isinstance(error, EngineError) else error.strerror or str(error))
+                self.report(shown(path), _reason(error))
                 continue
             self.apply_metadata(path, node)
         for path, first, _ in self.links:
@@ -242,7 +266,7 @@ class _Restore:
             try:
                 self.target.link(first, path)
             except OSError as error:
-                self.report(shown(path), error.strerror or str(error))
+                self.report(shown(path), _reason(error))
 
     def finish_directories(self) -> None:
         """Give directories their metadata, the deepest first, since whatever is made in one changes its times."""
@@ -261,23 +285,24 @@ class _Restore:
         if self.cancel.is_set():
             raise Cancelled
 
-    def work(self, act: "_Act", pieces: Sequence[Piece]) -> None:
-        """Let `act` work on all pieces, in tasks, and count what it did."""
-        if not pieces:
-            return
-        with _workers(self.repository, self.target.directory, act, len(pieces)) as submit:
-            waiting = tasks(pieces)
-            running: set[Future[TaskResult]] = set()
-            while True:
-                while len(running) < WORKERS + TASKS_AHEAD and (task := next(waiting, None)) is not None:
-                    running.add(submit(task))
-                if not running:
-                    return
-                done, running = wait(running, timeout=1, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self.count(future)
-                self.meter.tick()
-                self.check_cancelled()
+    def work(self, workers: "_Workers", pieces: Sequence[Piece]) -> None:
+        """Hand the pieces to the workers, as tasks, as fast as they are done with earlier ones."""
+        for task in tasks(pieces):
+            while len(self._working) >= WORKERS + TASKS_AHEAD:
+                self.collect()
+            self._working.add(workers.submit(task))
+
+    def drain(self) -> None:
+        while self._working:
+            self.collect()
+
+    def collect(self) -> None:
+        """Wait for a task to be done and count what it did."""
+        done, self._working = wait(self._working, timeout=1, return_when=FIRST_COMPLETED)
+        for future in done:
+            self.count(future)
+        self.meter.tick()
+        self.check_cancelled()
 
     def count(self, future: "Future[TaskResult]") -> None:
         try:
@@ -293,38 +318,43 @@ class _Restore:
 _Act = Callable[[Repository, Target, Sequence[Piece]], TaskResult]
 
 
-class _workers:
-    """Threads or processes that do `act` on tasks. Each has a target of its own, each process a store of its own."""
+class _Workers:
+    """Threads or processes that do `act` on tasks. Each has a target of its own, each process a store of its own.
 
-    def __init__(self, repository: Repository, directory: bytes, act: _Act, pieces: int) -> None:
-        self._act = act
-        self._executor: Executor
-        if pieces >= PROCESSES_FROM_FILES and threading.current_thread() is threading.main_thread():
-            context = multiprocessing.get_context("fork")
-            self._executor = ProcessPoolExecutor(
-                WORKERS, mp_context=context, initializer=_begin_process, initargs=(repository, directory, act, os.getpid())
-            )
-            self._submit = self._to_process
-        else:
-            self._local = threading.local()
-            self._repository, self._directory = repository, directory
-            self._targets: list[Target] = []
-            self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="restore")
-            self._submit = self._to_thread
+    The first task decides: one that is small is all there is, and not worth starting a process for.
+    """
 
-    def __enter__(self) -> Callable[[list[Piece]], "Future[TaskResult]"]:
-        return self._submit
+    def __init__(self, repository: Repository, directory: bytes, act: _Act) -> None:
+        self._repository, self._directory, self._act = repository, directory, act
+        self._executor: Executor | None = None
+        self._is_forked = False
+        self._local = threading.local()
+        self._targets: list[Target] = []
+
+    def __enter__(self) -> "_Workers":
+        return self
 
     def __exit__(self, *error: object) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
-        for target in getattr(self, "_targets", ()):
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        for target in self._targets:
             target.close()
 
-    def _to_process(self, task: list[Piece]) -> "Future[TaskResult]":
-        return self._executor.submit(_work_in_process, task)
-
-    def _to_thread(self, task: list[Piece]) -> "Future[TaskResult]":
+    def submit(self, task: list[Piece]) -> "Future[TaskResult]":
+        if self._executor is None:
+            self._executor = self._start(task)
+        if self._is_forked:
+            return self._executor.submit(_work_in_process, task)
         return self._executor.submit(self._work_in_thread, task)
+
+    def _start(self, first: list[Piece]) -> Executor:
+        is_small = len(first) < TASK_FILES and sum(piece.size for piece in first) < TASK_BYTES // 2
+        self._is_forked = not is_small and threading.current_thread() is threading.main_thread()
+        if not self._is_forked:
+            return ThreadPoolExecutor(WORKERS, thread_name_prefix="restore")
+        context = multiprocessing.get_context("fork")
+        begin = (self._repository, self._directory, self._act, os.getpid())
+        return ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_begin_process, initargs=begin)
 
     def _work_in_thread(self, task: list[Piece]) -> TaskResult:
         target = getattr(self._local, "target", None)
@@ -353,9 +383,8 @@ def _work_in_process(task: list[Piece]) -> TaskResult:
     return act(repository, target, task)
 
 
-def _parts(pieces: Sequence[Piece]) -> Iterator[tuple[Path, Node]]:
-    """Yield each file that is cut into several pieces, once."""
-    return ((piece.path, piece.node) for piece in pieces if not piece.is_whole and piece.offset == 0)
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
 def _inside_path(path: str) -> Path:

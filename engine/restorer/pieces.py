@@ -66,7 +66,8 @@ def verify_pieces(repository: Repository, target: Target, pieces: Sequence[Piece
 def _write_piece(blobs: "_BlobReader", target: Target, piece: Piece, result: TaskResult) -> None:
     descriptor = target.make_file(piece.path) if piece.is_whole else target.open_file(piece.path, os.O_RDWR)
     try:
-        if piece.is_whole and piece.size:
+        # A file of one step has no hole to leave.
+        if piece.is_whole and piece.size > HOLE_STEP:
             os.truncate(descriptor, piece.size)
         offset = piece.offset
         for blob_id in piece.blobs:
@@ -86,6 +87,9 @@ def _write_piece(blobs: "_BlobReader", target: Target, piece: Piece, result: Tas
 
 def _write_around_holes(descriptor: int, content: bytes, offset: int) -> None:
     """Write `content`, leaving out steps of zeros: the file was made as one hole."""
+    if offset == 0 and len(content) < HOLE_STEP:
+        _write_all(descriptor, memoryview(content), 0)
+        return
     view = memoryview(content)
     begin = 0
     for step in range(0, len(content), HOLE_STEP):
