@@ -1,0 +1,167 @@
+"""A job is claimed, run in a child process, reported while it runs, and finished as what it was."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import job as agent_job
+from agent.center import Center
+from agent.job import deliver_reports, run_job, running_jobs
+from engine.backends import open_store
+from engine.commands.snapshots import list_snapshots
+from engine.compare import compare_trees
+from engine.repository import Repository
+from tests.agent.center import TOKEN, FakeCenter
+from tests.agent.conftest import PASSWORD
+from tests.services.ports import wait_until
+
+MakeJob = Callable[[Path], dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports come often, so that tests need not wait for them."""
+    monkeypatch.setattr(agent_job, "REPORT_EVERY_S", 0.1)
+    monkeypatch.setattr(agent_job, "TERMINATE_AFTER_S", 0.5)
+    monkeypatch.setattr(agent_job, "KILL_AFTER_S", 1.0)
+
+
+def run_in_thread(center: FakeCenter, state: Path) -> threading.Thread:
+    thread = threading.Thread(target=run_job, args=(Center(center.url, TOKEN), state, "backup-12", 1))
+    thread.start()
+    return thread
+
+
+def child_of(job: str) -> int:
+    wait_until(lambda: job in running_jobs(), "the child to start")
+    return agent_job._running[job].pid
+
+
+def stopped_child(center: FakeCenter, state: Path) -> tuple[threading.Thread, int]:
+    """Run a job whose child is stopped by a signal before it gets far, so that it is there to be ended."""
+    thread = run_in_thread(center, state)
+    pid = child_of("backup-12")
+    os.kill(pid, signal.SIGSTOP)
+    return thread, pid
+
+
+def test_a_backup_is_reported_with_its_snapshot(
+    center: FakeCenter, tmp_path: Path, source: Path, repository: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    (report,) = center.bodies("finish")
+    assert report["outcome"] == "success"
+    assert report["attempt"] == 1
+    opened = Repository.open(open_store(str(repository)), PASSWORD)
+    (snapshot,) = list_snapshots(opened)
+    assert report["result"]["snapshot_id"] == snapshot.id
+    assert report["result"]["files_total"] == 2
+    assert snapshot.hostname == "here"
+    assert snapshot.tags == ("plan-x",)
+    assert {authorization for _, _, authorization in center.requests} == {f"Agent {TOKEN}"}
+
+
+def test_a_recovery_brings_the_files_back(center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob) -> None:
+    center.specification = backup_job(source)
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    snapshot = center.bodies("finish")[0]["result"]["snapshot_id"]
+    target = tmp_path / "back"
+    recovery = {"snapshot": snapshot, "destination": str(target), "include": [], "overwrite": "always", "verify": True}
+    center.specification = {**center.specification, "kind": "recovery", "recovery": recovery}
+    run_job(Center(center.url, TOKEN), tmp_path, "recovery-1", 1)
+    report = center.bodies("finish")[1]
+    assert report["outcome"] == "success"
+    assert report["result"]["files_verified"] == 2
+    assert compare_trees(os.fsencode(source), os.fsencode(target / source.relative_to("/"))) == []
+
+
+def test_a_refused_claim_is_dropped(center: FakeCenter, tmp_path: Path) -> None:
+    center.answers["claim"] = (409, {"error": "This attempt does not count any more."})
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    assert [path for path, _, _ in center.requests] == ["/api/agent/job/backup-12/claim"]
+
+
+def test_an_engine_error_is_a_failure_with_its_sentence(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    center.specification["repository"]["password"] = "wrong"
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    (report,) = center.bodies("finish")
+    assert report["outcome"] == "failed"
+    assert "no key" in report["error"]
+    assert "wrong" not in str(report)
+
+
+def test_a_killed_child_is_a_crash(center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob) -> None:
+    center.specification = backup_job(source)
+    thread, pid = stopped_child(center, tmp_path)
+    os.kill(pid, signal.SIGKILL)
+    thread.join(30)
+    (report,) = center.bodies("finish")
+    assert report["outcome"] == "crashed"
+    assert "signal 9" in report["error"]
+
+
+def test_a_cancelled_child_that_does_not_listen_is_killed(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    center.cancel = True
+    thread, _pid = stopped_child(center, tmp_path)
+    thread.join(30)
+    assert not thread.is_alive()
+    (report,) = center.bodies("finish")
+    assert report["outcome"] == "cancelled"
+
+
+def test_a_stale_attempt_ends_its_child_and_reports_nothing(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    center.answers["progress"] = (409, {"error": "stale"})
+    thread, pid = stopped_child(center, tmp_path)
+    thread.join(30)
+    assert center.bodies("finish") == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_work_goes_on_while_the_server_is_away_and_its_outcome_is_delivered_later(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    center.answers["finish"] = (500, {"error": "away"})
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    assert deliver_reports(Center(center.url, TOKEN), tmp_path) == 1
+    del center.answers["finish"]
+    assert deliver_reports(Center(center.url, TOKEN), tmp_path) == 0
+    assert center.bodies("finish")[-1]["outcome"] == "success"
+    assert list((tmp_path / "outbox").iterdir()) == []
+
+
+def test_no_secret_stands_in_the_childs_arguments_or_environment(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    thread, pid = stopped_child(center, tmp_path)
+    seen = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+    os.kill(pid, signal.SIGCONT)
+    thread.join(30)
+    assert PASSWORD.encode() not in seen
+    assert TOKEN.encode() not in seen
+
+
+def test_a_file_that_cannot_be_read_makes_warnings(center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob) -> None:
+    center.specification = backup_job(source)
+    center.specification["backup"]["include"].append(str(tmp_path / "vanished"))
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    (report,) = center.bodies("finish")
+    assert report["outcome"] == "warnings"
+    assert [item["path"] for item in report["unreadable"]] == [str(tmp_path / "vanished")]
