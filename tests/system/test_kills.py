@@ -57,6 +57,7 @@ class Stage:
         wait_until(lambda: bool(engine_processes(self.agent)), "the engine to start", timeout_s=60)
         child = engine_processes(self.agent)[0]
         while self.packs() == before:
+            assert is_alive(child), f"the engine ended before its first pack:\n{self.agent.tail()}"
             send(signal.SIGCONT, child)
             time.sleep(STEP_S)
             send(signal.SIGSTOP, child)
