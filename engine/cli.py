@@ -242,8 +242,11 @@ class _Run:
     def _password(self) -> str:
         file = self.options.password_file or os.environ.get("RESTIC_PASSWORD_FILE")
         if file:
-            with open(file, encoding="utf-8") as lines:
-                password = lines.read().rstrip("\r\n")
+            try:
+                with open(file, encoding="utf-8") as lines:
+                    password = lines.read().rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise EngineError(f"the password file {file} is not text in UTF-8") from error
         else:
             password = os.environ.get("RESTIC_PASSWORD", "")
         if not password:

@@ -94,7 +94,7 @@ def user_name() -> str:
 def _costs(fields: dict[str, Any]) -> tuple[int, int, int]:
     n, r, p = int(fields["N"]), int(fields["r"]), int(fields["p"])
     is_power = n > 1 and n & (n - 1) == 0
-    if fields["kdf"] != "scrypt" or not is_power or r < 1 or not 1 <= p <= 64 or 128 * n * r > SCRYPT_MEMORY_LIMIT:
+    if fields["kdf"] != "scrypt" or not is_power or r < 1 or not 1 <= p <= 64 or 128 * r * max(n, p) > SCRYPT_MEMORY_LIMIT:
         raise ValueError("unusable key derivation")
     return n, r, p
 

@@ -75,6 +75,7 @@ class Holder:
 @contextlib.contextmanager
 def hold_lock(files: LockFiles, *, is_exclusive: bool = False) -> Iterator[None]:
     """Hold a lock for the length of the block. Raises RepositoryLocked, naming the holder that is in the way."""
+    remove_stale_locks(files)
     _refuse_conflict(files, is_exclusive, ours=None)
     names = [_write(files, is_exclusive)]
     ended = threading.Event()

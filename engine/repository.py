@@ -26,6 +26,7 @@ from engine.index import Index, decode_index
 from engine.keys import add_key, open_key
 from engine.locks import hold_lock
 from engine.polynomial import random_irreducible
+from engine.readahead import ReadAhead
 from engine.store import Buffer, FileKind, Store
 from engine.writer import RepositoryWriter
 
@@ -66,6 +67,7 @@ class Repository:
         self.key_name = key_name
         self.config = config
         self.index = Index()
+        self._trees = ReadAhead(store)
 
     @classmethod
     def init(cls, store: Store, password: str, *, version: int = 2) -> "Repository":
@@ -126,7 +128,11 @@ class Repository:
     def load_blob(self, blob_type: BlobType, blob_id: bytes) -> bytes:
         """Return a blob's content. Raises BlobMissing, DataDamaged, FileMissing."""
         location = self.locate(blob_type, blob_id)
-        sealed = self.store.get_range(FileKind.DATA, location.pack_id.hex(), location.offset, location.length)
+        sealed: Buffer
+        if blob_type is BlobType.TREE:
+            sealed = self._trees.read(location)
+        else:
+            sealed = self.store.get_range(FileKind.DATA, location.pack_id.hex(), location.offset, location.length)
         return self.open_blob(blob_id, sealed, location.uncompressed_length)
 
     def open_blob(self, blob_id: bytes, sealed: Buffer, uncompressed_length: int) -> bytes:

@@ -20,6 +20,8 @@ from engine.pack import encode_header
 from engine.store import Buffer, FileKind, Store
 
 PACK_SIZE = 16 << 20
+# Beyond about 400,000 entries restic refuses a pack's header; blobs of a few bytes would get there before the pack is full.
+BLOBS_PER_PACK = 200_000
 # A run that is killed loses the index of what it uploaded since the last index file, and so uploads that again.
 INDEX_EVERY_S = 60.0
 
@@ -56,7 +58,7 @@ class PackWriter:
             self._raise_failure()
             self._blobs.append(PackedBlob(self._type, blob_id, len(self._buffer), len(sealed), uncompressed_length))
             self._buffer += sealed
-            if len(self._buffer) >= PACK_SIZE:
+            if len(self._buffer) >= PACK_SIZE or len(self._blobs) >= BLOBS_PER_PACK:
                 full = self._take()
         if full is not None:
             self._upload(*full)

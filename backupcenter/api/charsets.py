@@ -9,7 +9,7 @@ from django.utils.http import parse_header_parameters
 from django.utils.translation import gettext as _
 
 Scope = MutableMapping[str, Any]
-Application = Callable[[Scope, Any, Any], Awaitable[None]]
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 CHARSETS = {"utf-8", "ascii", "iso8859-1", "utf-8-sig"}
 

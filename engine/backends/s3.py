@@ -20,10 +20,12 @@ from botocore.exceptions import (
     ConnectTimeoutError,
     EndpointConnectionError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
     ReadTimeoutError,
+    ResponseStreamingError,
     SSLError,
 )
 
@@ -43,6 +45,7 @@ from engine.store import Buffer, FileKind, relative_path
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 ATTEMPTS = 5
+READ_ATTEMPTS = 3
 CONNECTIONS = 16
 DEFAULT_REGION = "us-east-1"
 
@@ -123,23 +126,18 @@ class S3Store:
 
     def get(self, kind: FileKind, name: str) -> bytes:
         with self._failing(kind, name):
-            body: bytes = self._client.get_object(Bucket=self.bucket, Key=self._key(kind, name))["Body"].read()
-            return body
+            return self._read(Key=self._key(kind, name))
 
     def get_range(self, kind: FileKind, name: str, offset: int, length: int) -> bytes:
         if not length:
             return b""
         with self._failing(kind, name):
             try:
-                answer = self._client.get_object(
-                    Bucket=self.bucket, Key=self._key(kind, name), Range=f"bytes={offset}-{offset + length - 1}"
-                )
+                return self._read(Key=self._key(kind, name), Range=f"bytes={offset}-{offset + length - 1}")
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") == "InvalidRange":
                     return b""
                 raise
-            body: bytes = answer["Body"].read()
-            return body
 
     def put(self, kind: FileKind, name: str, data: Buffer) -> None:
         with self._failing(kind, name):
@@ -155,7 +153,7 @@ class S3Store:
                     yield entry["Key"].rpartition("/")[2], entry["Size"]
 
     def delete(self, kind: FileKind, name: str) -> None:
-        with self._failing(kind, name), contextlib.suppress(FileMissing):
+        with contextlib.suppress(FileMissing), self._failing(kind, name):
             self._client.delete_object(Bucket=self.bucket, Key=self._key(kind, name))
 
     def exists(self, kind: FileKind, name: str) -> bool:
@@ -185,6 +183,17 @@ class S3Store:
 
     def close(self) -> None:
         self._client.close()
+
+    def _read(self, **request: str) -> bytes:
+        """Return the body of an object. boto3 repeats requests, but not the reading of an answer that breaks off."""
+        for _ in range(READ_ATTEMPTS - 1):
+            with contextlib.suppress(IncompleteReadError, ResponseStreamingError, ReadTimeoutError):
+                return self._read_once(request)
+        return self._read_once(request)
+
+    def _read_once(self, request: dict[str, str]) -> bytes:
+        body: bytes = self._client.get_object(Bucket=self.bucket, **request)["Body"].read()
+        return body
 
     def _key(self, kind: FileKind, name: str) -> str:
         path = relative_path(kind, name)

@@ -9,6 +9,7 @@ from engine.commands.ls import PathNotFound, find_node, walk
 from engine.errors import DataDamaged
 from engine.node import Node, unix_permissions
 from engine.repository import Repository
+from engine.restorer.target import check_name
 from engine.snapshot import Snapshot
 
 _KINDS = {
@@ -32,7 +33,8 @@ def dump_file(repository: Repository, snapshot: Snapshot | str, path: bytes) -> 
 def dump_tar(repository: Repository, snapshot: Snapshot | str, path: bytes) -> Iterator[bytes]:
     """Yield a tar archive (PAX) of the directory at `path`, with names relative to it.
 
-    Raises PathNotFound (at the call, not later) if there is no directory at `path`.
+    Raises PathNotFound (at the call, not later) if there is no directory at `path`; UnsafePath, on the way, for a name in the
+    snapshot that could lead out of where the archive is unpacked.
     """
     node = find_node(repository, snapshot, path)
     if not node.is_dir:
@@ -48,6 +50,8 @@ def _tar(repository: Repository, snapshot: Snapshot | str, path: bytes) -> Itera
         name = found[skipped:]
         if not name or node.type not in _KINDS:
             continue
+        # Whoever unpacks the archive trusts its names.
+        check_name(node.name)
         entry = _entry(name, node)
         first = first_of_link.setdefault((node.device_id, node.inode), name) if node.links > 1 else name
         if first != name and not node.is_dir:

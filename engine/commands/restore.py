@@ -128,7 +128,7 @@ class _Restore:
             self.target.close()
         failed = len(self._failed)
         restored = max(0, self.files + len(self.specials) + len(self.links) - failed)
-        return RestoreSummary(restored, self.skipped, bytes_restored, self.verified, failed, time.monotonic() - began)
+        return RestoreSummary(restored, self.skipped, bytes_restored, self.verified, self.meter.errors, time.monotonic() - began)
 
     def verify(self, pieces: Sequence[Piece]) -> None:
         """Read everything back that was written."""
@@ -142,7 +142,12 @@ class _Restore:
         self.verified = meter.files_done
 
     def report(self, path: bytes, reason: str) -> None:
+        """Tell that an entry could not be restored."""
         self._failed.add(path)
+        self.warn(path, reason)
+
+    def warn(self, path: bytes, reason: str) -> None:
+        """Tell that an entry is there, but not all as it was."""
         self.meter.errors += 1
         if self._on_error is not None:
             self._on_error(path, reason)
@@ -181,6 +186,8 @@ class _Restore:
                     if selection.takes(path):
                         self.directories.append((path, node))
                     continue
+                # Before what is kept is left out: the other names of a kept file become links to it.
+                first = first_of_link.setdefault((node.device_id, node.inode), path) if node.links > 1 else path
                 if self.keeps_existing(path, node):
                     self.skipped += 1
                     continue
@@ -188,7 +195,6 @@ class _Restore:
                 self.report(shown(path), _reason(error))
                 unusable.add(path)
                 continue
-            first = first_of_link.setdefault((node.device_id, node.inode), path) if node.links > 1 else path
             if first != path:
                 self.links.append((path, first, node))
             elif node.type == "file":
@@ -279,7 +285,7 @@ class _Restore:
         except OSError as error:
             failures = [error]
         for failure in failures:
-            self.report(shown(path), f"metadata: {failure.strerror}")
+            self.warn(shown(path), f"metadata: {failure.strerror}")
 
     def check_cancelled(self) -> None:
         if self.cancel.is_set():
@@ -311,8 +317,10 @@ class _Restore:
             raise EngineError("a process of the restore was killed") from error
         self.meter.files_done += result.files_done
         self.meter.bytes_done += result.bytes_written
-        for path, reason in result.failures + result.warnings:
+        for path, reason in result.failures:
             self.report(path, reason)
+        for path, reason in result.warnings:
+            self.warn(path, reason)
 
 
 _Act = Callable[[Repository, Target, Sequence[Piece]], TaskResult]

@@ -4,6 +4,7 @@ Directories come before what is in them. A file's contents are planned as pieces
 so that whoever writes them reads each pack once, in order.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from engine.tree import iter_nodes
 # What one task may hold in memory: about a pack of content.
 TASK_BYTES = 16 << 20
 TASK_FILES = 256
+# Trees of directories may be shared, but one that is met so often is a bomb: forty levels of two names each for one tree
+# would be restored for years. Trees of files only are bounded by their number.
+VISITS_LIMIT = 10_000
 
 Report = Callable[[bytes, str], None]
 
@@ -59,6 +63,7 @@ def walk(repository: Repository, tree: bytes, selection: Selection, report: Repo
     What cannot be read or must not be made is told to `report` (path, reason) and left out.
     """
     pending: list[tuple[Path, bytes]] = [((), tree)]
+    visits: Counter[bytes] = Counter()
     while pending:
         parent, tree_id = pending.pop()
         try:
@@ -67,6 +72,11 @@ def walk(repository: Repository, tree: bytes, selection: Selection, report: Repo
         except EngineError as error:
             report(shown(parent), str(error))
             continue
+        if any(node.is_dir for node in nodes):
+            visits[tree_id] += 1
+            if visits[tree_id] > VISITS_LIMIT:
+                report(shown(parent), "the same directories are nested in the snapshot over and over again")
+                continue
         seen: set[bytes] = set()
         below: list[tuple[Path, bytes]] = []
         for node in nodes:

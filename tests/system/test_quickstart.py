@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine.compare import compare_trees
 
+from engine.compare import compare_trees
 from tests.services.ports import free_port, wait_until
 
 TOP = Path(__file__).resolve().parent.parent.parent
@@ -37,8 +37,7 @@ def run_quickstart(state: Path, *arguments: str, environment: dict[str, str] | N
         [sys.executable, "-m", "backupcenter.quickstart", "--state", str(state), "--port", "0", *arguments],
         cwd=TOP,
         env={**os.environ, **(environment or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=LIMIT_S,
     )
