@@ -124,7 +124,7 @@ class Node:
             # Most entries were never changed after they were written, and none has an access time of its own.
             mtime, atime, ctime = raw.get("mtime"), raw.get("atime"), raw.get("ctime")
             mtime_ns = parse_ns(mtime) if mtime is not None else 0
-            return cls(
+            node = cls(
                 name=unquote_name(raw["name"]),
                 type=raw["type"],
                 mode=raw.get("mode", 0),
@@ -148,8 +148,20 @@ class Node:
                 content=None if content is None else tuple(map(_decode_id, content)),
                 subtree=None if subtree is None else _decode_id(subtree),
             )
+            _check_values(node)
+            return node
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DataDamaged(f"A directory entry in the repository cannot be read: {error}") from error
+
+
+def _check_values(node: Node) -> None:
+    """Raise TypeError or ValueError for values that the operating system's calls could not even be given."""
+    # One operation for all: it fails for what is no integer, and is negative or too wide if one of them is.
+    owner = node.mode | node.uid | node.gid
+    if owner >> 32 or (node.inode | node.device_id | node.size | node.links | node.device) >> 64:
+        raise ValueError("a number out of range")
+    if b"\0" in node.linktarget or any("\0" in name for name, _ in node.xattrs):
+        raise ValueError("a name with a zero byte")
 
 
 def content_json(content: tuple[bytes, ...] | None) -> str:
