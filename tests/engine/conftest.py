@@ -1,0 +1,55 @@
+"""An empty repository in a directory, a tree with every kind of entry, and restic on that repository."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.backends import open_store
+from engine.repository import Repository
+from tests.engine.trees import write_every_kind
+
+PASSWORD = "secret"
+
+
+@pytest.fixture(scope="session")
+def empty_repository(tmp_path_factory) -> Path:
+    """Made once, since deriving a key takes its time; `location` is a copy of it."""
+    path = tmp_path_factory.mktemp("repository") / "empty"
+    Repository.init(open_store(str(path)), PASSWORD)
+    return path
+
+
+@pytest.fixture
+def location(empty_repository, tmp_path) -> Path:
+    return shutil.copytree(empty_repository, tmp_path / "repository")
+
+
+@pytest.fixture
+def repository(location) -> Repository:
+    return Repository.open(open_store(str(location)), PASSWORD)
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    root = tmp_path / "source"
+    write_every_kind(root)
+    return root
+
+
+@pytest.fixture
+def restic() -> Callable[..., str]:
+    """Return a function that runs restic on a repository and returns what it prints; it must succeed."""
+
+    def run(location: Path, *arguments: object) -> str:
+        done = subprocess.run(
+            ["restic", "--no-cache", "-r", str(location), *map(os.fsdecode, arguments)],
+            env=os.environ | {"RESTIC_PASSWORD": PASSWORD}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+    return run

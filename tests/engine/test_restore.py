@@ -1,0 +1,230 @@
+"""A restore brings back what was saved, to the last bit, whichever of restic and the engine wrote or restores it."""
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from engine.backends import open_store
+from engine.blob import BlobType
+from engine.commands import restore as restore_module
+from engine.commands.backup import backup
+from engine.commands.restore import restore
+from engine.compare import compare_trees
+from engine.errors import Cancelled, EngineError, SnapshotNotFound
+from engine.repository import Repository
+from engine.snapshot import find_snapshot
+
+DAY_NS = 86_400 * 10**9
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "target"
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A tree of a few plain files."""
+    root = tmp_path / "small"
+    (root / "sub").mkdir(parents=True)
+    (root / "a.txt").write_bytes(b"content of a")
+    (root / "b.log").write_bytes(b"content of b")
+    (root / "sub" / "c.txt").write_bytes(b"content of c")
+    return root
+
+
+def again(repository):
+    """The repository as another process would open it."""
+    return Repository(repository.store, repository.key, repository.key_name, repository.config)
+
+
+def compare(source, target):
+    return compare_trees(os.fsencode(source), os.fsencode(f"{target}{source}"))
+
+
+@pytest.mark.restic
+@pytest.mark.root
+def test_we_restore_exactly_what_restic_saved(repository, location, source, target, restic):
+    restic(location, "backup", source)
+    summary = restore(repository, "latest", str(target), verify=True)
+    # restic before 0.16 loses the bytes of a link's target that are not UTF-8.
+    assert compare(source, target) == ["dangling: links to another target"]
+    assert summary.errors == 0
+
+
+@pytest.mark.restic
+@pytest.mark.root
+def test_restic_restores_exactly_what_we_saved(repository, location, source, target, restic):
+    backup(repository, [source], host="h")
+    restic(location, "restore", "latest", "--target", target)
+    assert compare(source, target) == ["dangling: links to another target"]
+
+
+@pytest.mark.root
+def test_we_restore_exactly_what_we_saved(repository, source, target):
+    saved = backup(repository, [source], host="h")
+    summary = restore(again(repository), saved.snapshot_id, str(target), verify=True)
+    assert compare(source, target) == []
+    assert (summary.errors, summary.files_verified) == (0, summary.files_restored - count_no_files(source))
+    assert os.stat(f"{target}{source}/sparse").st_blocks * 512 < 1 << 20
+
+
+def count_no_files(root):
+    """Links, further hard links, fifos and devices: what has no content to verify."""
+    names = [os.path.join(directory, name) for directory, _, files in os.walk(root) for name in files]
+    regular = {os.lstat(name).st_ino for name in names if os.path.isfile(name) and not os.path.islink(name)}
+    return len(names) - len(regular)
+
+
+@pytest.mark.restic
+@pytest.mark.parametrize("writer", ["restic", "engine"])
+def test_version_1_repositories_are_restored_too(tmp_path, small, target, restic, writer):
+    location = tmp_path / "version 1"
+    if writer == "restic":
+        restic(location, "init", "--repository-version", "1")
+        restic(location, "backup", small)
+    else:
+        backup(Repository.init(open_store(str(location)), "secret", version=1), [small], host="h")
+        restic(location, "check", "--read-data")
+    assert restore(Repository.open(open_store(str(location)), "secret"), "latest", str(target)).errors == 0
+    assert compare(small, target) == []
+
+
+def test_a_damaged_or_missing_blob_names_its_file_and_all_others_come_back(repository, small, target):
+    other = os.urandom(50_000)
+    (small / "damaged").write_bytes(other)
+    saved = backup(repository, [small], host="h")
+    repository = again(repository)
+    repository.load_index()
+    place = repository.index.find(BlobType.DATA, hashlib.sha256(other).digest())
+    pack = f"{repository.store.location}/data/{place.pack_id.hex()[:2]}/{place.pack_id.hex()}"
+    os.chmod(pack, 0o600)
+    with open(pack, "r+b") as file:
+        file.seek(place.offset + 40)
+        byte = file.read(1)
+        file.seek(place.offset + 40)
+        file.write(bytes([byte[0] ^ 1]))
+    told = []
+    summary = restore(repository, saved.snapshot_id, str(target), on_error=lambda *one: told.append(one))
+    assert [(path, summary.errors) for path, _ in told] == [(os.fsencode(small / "damaged"), 1)]
+    assert compare(small / "sub", target) == []
+    assert Path(f"{target}{small}/a.txt").read_bytes() == b"content of a"
+
+
+def test_a_missing_pack_fails_each_of_its_files_and_nothing_else(repository, small, target):
+    first = backup(repository, [small], host="h")
+    repository = again(repository)
+    repository.load_index()
+    gone = {location.pack_id for _, location in repository.index.blobs(BlobType.DATA)}
+    (small / "later").write_bytes(os.urandom(9000))
+    second = backup(repository, [small], host="h", parent=first.snapshot_id)
+    for pack_id in gone:
+        os.unlink(f"{repository.store.location}/data/{pack_id.hex()[:2]}/{pack_id.hex()}")
+    told = {}
+    summary = restore(again(repository), second.snapshot_id, str(target), on_error=told.__setitem__)
+    assert {os.path.basename(path) for path in told} == {b"a.txt", b"b.log", b"c.txt"}
+    assert all("missing" in reason for reason in told.values())
+    assert (summary.errors, summary.files_restored) == (3, 1)
+    assert os.path.getsize(f"{target}{small}/later") == 9000
+
+
+def test_many_small_files_are_restored_by_processes(repository, tmp_path, target):
+    source = tmp_path / "many"
+    source.mkdir()
+    for number in range(700):
+        (source / f"{number}").write_bytes(b"%d" % number * (number % 50))
+    saved = backup(repository, [source], host="h")
+    summary = restore(again(repository), saved.snapshot_id, str(target), verify=True)
+    assert (summary.files_restored, summary.files_verified, summary.errors) == (700, 700, 0)
+    assert compare(source, target) == []
+
+
+def test_a_large_file_is_restored_in_pieces(repository, tmp_path, target):
+    source = tmp_path / "large"
+    source.mkdir()
+    (source / "file").write_bytes(os.urandom(20 << 20) + bytes(20 << 20) + os.urandom(3 << 20))
+    saved = backup(repository, [source], host="h")
+    summary = restore(again(repository), saved.snapshot_id, str(target), verify=True)
+    assert (summary.files_restored, summary.bytes_restored, summary.files_verified) == (1, 43 << 20, 1)
+    assert compare(source, target) == []
+    assert os.stat(f"{target}{source}/file").st_blocks * 512 < 26 << 20
+
+
+@pytest.mark.parametrize(
+    ("mode", "older", "same", "newer"),
+    [
+        ("always", b"saved", b"saved", b"saved"),
+        ("never", b"local", b"local", b"local"),
+        ("if-changed", b"saved", b"local", b"saved"),
+        ("if-newer", b"saved", b"local", b"local"),
+    ],
+)
+def test_the_overwrite_mode_decides_about_files_that_are_there(repository, tmp_path, target, mode, older, same, newer):
+    source = tmp_path / "source"
+    source.mkdir()
+    now = 1_700_000_000 * 10**9
+    for name in ("older", "same", "newer", "absent"):
+        (source / name).write_bytes(b"saved")
+        os.utime(source / name, ns=(now, now))
+    saved = backup(repository, [source], host="h")
+    there = target / str(source).lstrip("/")
+    there.mkdir(parents=True)
+    for name, moved in (("older", -DAY_NS), ("same", 0), ("newer", DAY_NS)):
+        (there / name).write_bytes(b"local")
+        os.utime(there / name, ns=(now + moved, now + moved))
+    summary = restore(again(repository), saved.snapshot_id, str(target), overwrite=mode)
+    found = [(there / name).read_bytes() for name in ("older", "same", "newer", "absent")]
+    assert found == [older, same, newer, b"saved"]
+    assert summary.files_skipped == found.count(b"local")
+
+
+def test_include_restores_a_part_and_exclude_leaves_one_out(repository, small, target):
+    saved = backup(repository, [small], host="h")
+    restore(again(repository), saved.snapshot_id, str(target), include=[str(small / "sub")])
+    assert sorted(os.listdir(f"{target}{small}")) == ["sub"]
+    restore(again(repository), saved.snapshot_id, str(target), include=[str(small)], exclude=["*.log"])
+    assert sorted(os.listdir(f"{target}{small}")) == ["a.txt", "sub"]
+
+
+def test_verify_finds_a_file_that_changed_on_the_disk(repository, small, target, monkeypatch):
+    saved = backup(repository, [small], host="h")
+    original = restore_module._Restore.verify
+
+    def tampered(run, pieces):
+        with open(f"{target}{small}/a.txt", "r+b") as file:
+            file.write(b"CONTENT")
+        original(run, pieces)
+
+    monkeypatch.setattr(restore_module._Restore, "verify", tampered)
+    told = {}
+    summary = restore(again(repository), saved.snapshot_id, str(target), verify=True, on_error=told.__setitem__)
+    assert told == {os.fsencode(small / "a.txt"): "verifying found other content on the disk"}
+    assert (summary.errors, summary.files_verified) == (1, 2)
+
+
+def test_cancelling_ends_the_restore(repository, small, target):
+    saved = backup(repository, [small], host="h")
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        restore(again(repository), saved.snapshot_id, str(target), cancel=cancel)
+
+
+def test_a_restore_over_a_restored_tree_changes_nothing(repository, source, target):
+    saved = backup(repository, [source], host="h")
+    restore(again(repository), saved.snapshot_id, str(target))
+    assert restore(again(repository), saved.snapshot_id, str(target)).errors == 0
+    assert compare(source, target) == []
+
+
+def test_a_snapshot_that_is_not_there_and_a_target_that_cannot_be_are_errors(repository, small, tmp_path):
+    backup(repository, [small], host="h")
+    with pytest.raises(SnapshotNotFound):
+        restore(again(repository), "0123456789", str(tmp_path / "target"))
+    (tmp_path / "file").touch()
+    with pytest.raises(EngineError, match="cannot be used"):
+        restore(again(repository), "latest", str(tmp_path / "file"))
+    assert find_snapshot(repository, "latest").paths == (str(small),)
