@@ -1,0 +1,194 @@
+"""The command line: verbs, exit statuses, shapes of JSON, and what never shows."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+from engine.cli import main
+from tests.engine.conftest import PASSWORD
+
+
+@pytest.fixture
+def source(tmp_path):
+    root = tmp_path / "source"
+    (root / "sub").mkdir(parents=True)
+    (root / "a.txt").write_bytes(b"some text\n")
+    (root / "sub" / "b.log").write_bytes(b"b")
+    return root
+
+
+@pytest.fixture
+def engine(location, monkeypatch, capfdbinary):
+    """Return a function that runs a command on the repository: exit status, standard output, standard error."""
+    monkeypatch.setenv("RESTIC_REPOSITORY", str(location))
+    monkeypatch.setenv("RESTIC_PASSWORD", PASSWORD)
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def run(*arguments):
+        status = main(list(map(str, arguments)))
+        out, err = capfdbinary.readouterr()
+        assert PASSWORD.encode() not in out + err
+        assert b"Traceback" not in err
+        return status, out, err
+
+    yield run
+    for number, handler in handlers:
+        signal.signal(number, handler)
+
+
+def only_json(out):
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_a_repository_is_made_once(engine, tmp_path, monkeypatch):
+    status, out, _ = engine("init", "-r", tmp_path / "new", "--json")
+    (message,) = only_json(out)
+    assert (status, message["message_type"], len(message["id"])) == (0, "initialized", 64)
+    status, out, err = engine("init", "-r", tmp_path / "new")
+    assert (status, out) == (1, b"")
+    assert err.decode() == f"engine: there is a repository at {tmp_path}/new already\n"
+
+
+def test_backup_restore_and_the_verbs_that_look_work_in_words(engine, source, tmp_path):
+    status, out, err = engine("backup", source, "--tag", "one,two", "--host", "box")
+    assert (status, err) == (0, b"")
+    assert b"files: 2 new, 0 changed, 0 unmodified" in out
+    status, out, _ = engine("snapshots")
+    assert status == 0
+    assert b"box" in out and b"[one,two]" in out and b"1 snapshots" in out  # noqa: PT018
+    status, out, _ = engine("ls", "latest", source)
+    assert out.decode().splitlines()[1:] == [f"{source}/a.txt", f"{source}/sub", f"{source}/sub/b.log"]
+    status, out, _ = engine("restore", f"latest:{source}/sub", "--target", tmp_path / "target", "--verify")
+    assert (status, (tmp_path / "target" / str(source)[1:] / "sub" / "b.log").read_bytes()) == (0, b"b")
+    assert not (tmp_path / "target" / str(source)[1:] / "a.txt").exists()
+    status, out, _ = engine("stats")
+    assert (status, b"1 snapshots restore to 2 files" in out) == (0, True)
+    status, out, _ = engine("check", "--read-data")
+    assert (status, b"no problems found" in out) == (0, True)
+
+
+def test_json_has_the_fields_that_restic_gives(engine, source, tmp_path):
+    status, out, _ = engine("--json", "backup", source)
+    summary = only_json(out)[-1]
+    assert (status, summary["message_type"], summary["total_files_processed"], summary["files_new"]) == (0, "summary", 2, 2)
+    assert {"snapshot_id", "data_added", "total_bytes_processed", "total_duration", "dirs_new"} <= summary.keys()
+    _, out, _ = engine("snapshots", "--json")
+    ((snapshot,),) = only_json(out)
+    assert snapshot["id"] == summary["snapshot_id"]
+    assert {"time", "tree", "paths", "hostname", "short_id"} <= snapshot.keys()
+    _, out, _ = engine("ls", "--json", "latest")
+    head, *nodes = only_json(out)
+    assert head["struct_type"] == "snapshot"
+    assert {node["struct_type"] for node in nodes} == {"node"}
+    assert {"name", "type", "path", "mtime", "uid"} <= nodes[-1].keys()
+    _, out, _ = engine("restore", "latest", "-t", tmp_path / "target", "--json")
+    assert only_json(out)[-1]["files_restored"] == 2
+    _, out, _ = engine("check", "--json")
+    assert only_json(out)[-1]["num_errors"] == 0
+    _, out, _ = engine("stats", "--json", "latest")
+    assert only_json(out)[-1]["total_size"] == 11
+
+
+def test_cat_shows_pieces_of_the_repository(engine, source):
+    engine("backup", source)
+    _, out, _ = engine("cat", "config")
+    assert json.loads(out)["version"] == 2
+    _, out, _ = engine("snapshots", "--json")
+    (snapshot,) = json.loads(out)
+    _, out, _ = engine("cat", "snapshot", snapshot["id"])
+    assert json.loads(out)["tree"] == snapshot["tree"]
+    _, out, _ = engine("cat", "blob", snapshot["tree"])
+    assert "nodes" in json.loads(out)
+
+
+def test_dump_writes_a_file_or_a_directory_as_tar(engine, source):
+    engine("backup", source)
+    assert engine("dump", "latest", source / "a.txt")[:2] == (0, b"some text\n")
+    status, out, _ = engine("dump", "latest", source)
+    with tarfile.open(fileobj=io.BytesIO(out)) as archive:
+        assert (status, sorted(archive.getnames())) == (0, ["a.txt", "sub", "sub/b.log"])
+
+
+def test_unreadable_files_make_a_backup_incomplete(engine, source, tmp_path):
+    status, _, err = engine("backup", source, tmp_path / "not there", "--json")
+    assert status == 3
+    (message,) = only_json(err)
+    assert (message["message_type"], message["item"]) == ("error", str(tmp_path / "not there"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["ls", "0123abcd"], "there is no snapshot '0123abcd'"),
+        (["snapshots", "-r", "/nonexistent"], "there is no repository at /nonexistent"),
+        (["restore", "latest", "-t", "/proc/none"], "there is no snapshot yet that fits"),
+        (["snapshots", "--password-file", "/nonexistent"], "/nonexistent: No such file or directory"),
+        (["snapshots", "-r", "s3:nothing"], "an S3 repository's address has the form s3:http[s]://host[:port]/bucket[/prefix]"),
+    ],
+)
+def test_an_error_is_one_sentence_and_status_1(engine, arguments, sentence):
+    assert engine(*arguments) == (1, b"", f"engine: {sentence}\n".encode())
+
+
+def test_an_error_in_json_says_status_and_sentence(engine):
+    status, out, err = engine("ls", "0123abcd", "--json")
+    assert (status, out) == (1, b"")
+    assert only_json(err) == [{"message_type": "exit_error", "code": 1, "message": "there is no snapshot '0123abcd'"}]
+
+
+def test_a_damaged_repository_fails_the_check(engine, source, location):
+    engine("backup", source)
+    for pack in (location / "data").glob("*/*"):
+        pack.unlink()
+    status, out, err = engine("check")
+    assert status == 1
+    assert b"is missing" in err
+    assert b"problems found" in out
+
+
+def test_the_password_may_stand_in_a_file(engine, monkeypatch, tmp_path):
+    monkeypatch.delenv("RESTIC_PASSWORD")
+    assert engine("snapshots")[2] == b"engine: a password is needed: give --password-file or RESTIC_PASSWORD\n"
+    (tmp_path / "password").write_text(PASSWORD + "\n")
+    assert engine("snapshots", "-p", tmp_path / "password")[0] == 0
+    monkeypatch.setenv("RESTIC_PASSWORD_FILE", str(tmp_path / "password"))
+    assert engine("snapshots")[0] == 0
+
+
+def test_a_wrong_password_is_an_error_that_does_not_show_it(engine, monkeypatch, location):
+    monkeypatch.setenv("RESTIC_PASSWORD", "another one")
+    status, _, err = engine("snapshots")
+    assert (status, err.count(b"\n"), b"another one" in err) == (1, 1, False)
+
+
+def test_no_repository_named_is_an_error(engine, monkeypatch):
+    monkeypatch.delenv("RESTIC_REPOSITORY")
+    assert engine("snapshots")[2] == b"engine: which repository? name it with -r or RESTIC_REPOSITORY\n"
+
+
+def test_a_misspelt_command_is_a_usage_error_and_leaves_no_traceback(location):
+    done = subprocess.run([sys.executable, "-m", "engine", "bakup"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "invalid choice" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_ends_a_backup_with_status_130_and_no_snapshot(location, tmp_path):
+    os.mkfifo(tmp_path / "patterns")  # the command waits for them, so that the signal meets it at a known place
+    command = [sys.executable, "-m", "engine", "-r", location, "backup", "/usr/lib", "--exclude-file", tmp_path / "patterns"]
+    process = subprocess.Popen(
+        list(map(str, command)), env=os.environ | {"RESTIC_PASSWORD": PASSWORD}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with open(tmp_path / "patterns", "w") as patterns:
+        process.send_signal(signal.SIGINT)
+        patterns.write("*.nothing\n")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, b"", b"engine: interrupted\n")
+    assert list((location / "snapshots").iterdir()) == []
+    assert list((location / "locks").iterdir()) == []
