@@ -1,0 +1,68 @@
+"""Key files open with their password alone, with restic as with the engine."""
+
+import json
+
+import pytest
+
+from engine.backends import open_store
+from engine.crypto import KeyMaterial
+from engine.errors import DataDamaged, RepositoryNotFound, WrongPassword
+from engine.keys import add_key, open_key
+from engine.repository import Repository
+from engine.store import FileKind
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = open_store(str(tmp_path / "keys only"))
+    store.create()
+    return store
+
+
+def test_each_password_opens_the_same_keys_and_no_other_does(store):
+    material = KeyMaterial.generate()
+    first, second = add_key(store, "öne", material), add_key(store, "two", material)
+    assert open_key(store, "öne") == first
+    assert open_key(store, "two") == second
+    assert first.material == second.material
+    with pytest.raises(WrongPassword):
+        open_key(store, "three")
+
+
+@pytest.mark.restic
+def test_restic_opens_our_key_and_we_the_one_it_adds(location, tmp_path, restic):
+    (tmp_path / "new password").write_text("nouveau")
+    restic(location, "key", "add", "--new-password-file", tmp_path / "new password")
+    ours, theirs = (Repository.open(open_store(str(location)), word) for word in ("secret", "nouveau"))
+    assert ours.key.material == theirs.key.material
+    assert ours.key_name != theirs.key_name
+
+
+def test_a_damaged_key_file_does_not_hide_a_sound_one(store):
+    store.put(FileKind.KEYS, "0" * 64, b"{not json")
+    with pytest.raises(DataDamaged):
+        open_key(store, "word")
+    sound = add_key(store, "word", KeyMaterial.generate())
+    assert open_key(store, "word") == sound
+
+
+@pytest.mark.parametrize(
+    "change", [{"N": 1 << 30}, {"N": 12345}, {"p": 10**6}, {"r": 0}, {"kdf": "md5"}, {"salt": 5}, {"data": None}, {"N": "x"}]
+)
+def test_a_key_file_that_asks_for_absurd_work_is_damaged(store, change):
+    name = add_key(store, "word", KeyMaterial.generate()).name
+    fields = json.loads(store.get(FileKind.KEYS, name))
+    store.delete(FileKind.KEYS, name)
+    store.put(FileKind.KEYS, name, json.dumps(fields | change).encode())
+    with pytest.raises(DataDamaged):
+        open_key(store, "word")
+
+
+def test_a_place_without_keys_is_no_repository(store):
+    with pytest.raises(RepositoryNotFound):
+        open_key(store, "word")
+
+
+def test_the_password_is_in_no_key_file(store):
+    name = add_key(store, "a long password", KeyMaterial.generate()).name
+    assert b"a long password" not in store.get(FileKind.KEYS, name)
