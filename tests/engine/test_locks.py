@@ -1,0 +1,128 @@
+"""Locks exclude what must not happen at once, restic's among them, and never a live holder's is removed."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from engine import locks
+from engine.errors import RepositoryLocked, StoreUnreachable
+from engine.gotime import format_time
+from engine.locks import remove_stale_locks
+from engine.store import FileKind
+from tests.engine.conftest import PASSWORD
+
+
+def write_lock(repository, **changed):
+    """Write a lock of somebody else and return its name."""
+    fields = {
+        "time": format_time(datetime.now(UTC)), "exclusive": False, "hostname": "elsewhere", "username": "u", "pid": 7,
+    }  # fmt: skip
+    return repository.save_file(FileKind.LOCKS, json.dumps(fields | changed).encode())
+
+
+def names(repository):
+    return {name for name, _ in repository.store.list(FileKind.LOCKS)}
+
+
+def ended_pid():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_shared_locks_stand_side_by_side_and_go(repository):
+    with repository.lock(), repository.lock():
+        assert len(names(repository)) == 2
+    assert names(repository) == set()
+
+
+@pytest.mark.parametrize(("held", "wanted"), [(True, False), (False, True), (True, True)])
+def test_an_exclusive_lock_stands_alone(repository, held, wanted):
+    with repository.lock(exclusive=held):
+        with pytest.raises(RepositoryLocked, match=f"process {os.getpid()}"), repository.lock(exclusive=wanted):
+            pass
+        assert len(names(repository)) == 1
+
+
+def test_of_two_who_write_at_once_none_goes_on_beside_the_other(repository, monkeypatch):
+    written = locks._write
+
+    def write_and_meet(files, is_exclusive):
+        write_lock(repository, exclusive=True)  # appears between our look and our lock
+        return written(files, is_exclusive)
+
+    monkeypatch.setattr(locks, "_write", write_and_meet)
+    with pytest.raises(RepositoryLocked, match="elsewhere"), repository.lock():
+        pass
+    assert len(names(repository)) == 1
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_locks_that_nobody_can_hold_are_removed_by_whoever_locks_next(repository, by_hand):
+    write_lock(repository, exclusive=True, time=format_time(datetime.now(UTC) - timedelta(minutes=31)))
+    write_lock(repository, exclusive=True, hostname=platform.node(), pid=ended_pid())
+    if by_hand:
+        assert remove_stale_locks(repository) == 2
+    with repository.lock(exclusive=True):
+        assert len(names(repository)) == 1
+    assert names(repository) == set()
+
+
+def test_a_live_lock_is_never_removed(repository):
+    kept = {
+        write_lock(repository, time=format_time(datetime.now(UTC) - timedelta(minutes=29))),
+        write_lock(repository, hostname=platform.node(), pid=os.getpid()),
+        write_lock(repository, hostname=platform.node(), pid=1),
+    }
+    assert remove_stale_locks(repository) == 0
+    assert names(repository) == kept
+
+
+def test_a_lock_is_renewed_by_a_new_file_before_the_old_one_goes(repository, monkeypatch):
+    name, ended = write_lock(repository), _Rounds(1)
+    monkeypatch.setattr(repository.store, "delete", lambda kind, old: seen.append((old, len(names(repository)))), raising=False)
+    seen, held = [], [name]
+    locks._refresh(repository, False, held, ended)
+    assert seen == [(name, 2)]
+    assert held != [name]
+
+
+def test_a_store_that_is_away_for_a_moment_does_not_end_the_renewal(repository, monkeypatch):
+    written, failures = locks._write, iter([True, False])
+
+    def write(files, is_exclusive):
+        if next(failures):
+            raise StoreUnreachable("away")
+        return written(files, is_exclusive)
+
+    monkeypatch.setattr(locks, "_write", write)
+    held = [write_lock(repository)]
+    locks._refresh(repository, False, held, _Rounds(2))
+    assert names(repository) == set(held)
+
+
+class _Rounds:
+    """An event that is set after some waits."""
+
+    def __init__(self, rounds):
+        self.left = rounds
+
+    def wait(self, _timeout):
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.restic
+def test_restic_heeds_our_lock_and_we_its(repository, location, restic):
+    command = ["restic", "--no-cache", "-r", str(location), "prune"]
+    with repository.lock():
+        done = subprocess.run(command, env=os.environ | {"RESTIC_PASSWORD": PASSWORD}, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert f"PID {os.getpid()}" in done.stderr
+    restic(location, "prune")
+    assert names(repository) == set()
