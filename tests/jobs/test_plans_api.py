@@ -1,0 +1,226 @@
+"""`/api/backup` and `/api/recovery`, row by row of the contract and refusal by refusal."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from django.test.utils import CaptureQueriesContext
+
+from jobs.models import BackupPlan
+from records.models import BackupRecord, RecoveryRecord, State
+from tests.factories import make_client, make_plan, make_record, make_tenant
+
+DATA = json.dumps({"include": ["a.txt", "directory"], "exclude": ["directory/c.txt"]})
+
+
+@pytest.fixture
+def body(db, tmp_path: Path) -> dict:
+    client, tenant = make_client(), make_tenant(tmp_path / "store")
+    (tmp_path / "store").mkdir()
+    return {
+        "backup_name": "backup1",
+        "backup_group": 1,
+        "client": {"ipv4": client.ipv4},
+        "tenant": {"username": tenant.username, "endpoint": {"address": tenant.endpoint.address}},
+        "bucket": "bucket-1",
+        "cron_expression": "0/3 * * * * ? ",
+        "start_time": 1589627522,
+        "end_time": None,
+        "hold_time": 0,
+        "hold_type": 0,
+        "backup_data": DATA,
+    }
+
+
+@pytest.fixture
+def plan(db, tmp_path: Path) -> BackupPlan:
+    return make_plan(tmp_path)
+
+
+def test_a_new_plan_is_answered_whole(api, body) -> None:
+    answer = api("operator").post("/api/backup", body, format="json")
+    assert answer.status_code == 201, answer.json()
+    shown = answer.json()
+    assert shown["uuid"]
+    assert shown["client"]["ipv4"] == body["client"]["ipv4"]
+    assert shown["tenant"]["username"] == "backup"
+    assert shown["tenant"]["secret_key"] == "********"
+    assert shown["tenant"]["endpoint"]["address"] == body["tenant"]["endpoint"]["address"]
+    assert shown["cron_expression"] == "0/3 * * * * ?"
+    assert shown["start_time"] == 1589627522
+    assert shown["end_time"] is None
+    assert shown["backup_data"] == DATA
+    assert shown["state"] == 0
+    assert Path(shown["repository"], "config").exists()
+    again = api("viewer").get(f"/api/backup/{shown['uuid']}/")
+    assert again.json() == shown
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"cron_expression": "0 0 25 * * ?"}, "cron_expression"),
+        ({"client": {"ipv4": 1}}, "client"),
+        ({"tenant": {"username": "nobody", "endpoint": {"address": "/nowhere"}}}, "tenant"),
+        ({"bucket": "../up"}, "bucket"),
+        ({"timezone": "Mars/Olympus"}, "timezone"),
+        ({"end_time": 1589627522}, "end_time"),
+        ({"hold_type": 6}, "hold_type"),
+        ({"hold_type": 1, "hold_time": 0}, "hold_time"),
+        ({"hold_type": 4, "hold_time": 10**12}, "hold_time"),
+        ({"backup_data": "{"}, "backup_data"),
+        ({"backup_data": '{"include": []}'}, "backup_data"),
+        ({"backup_data": '{"include": ["a\\u0000b"]}'}, "backup_data"),
+        ({"backup_data": '{"include": ["a"], "exclude": ["["]}'}, "backup_data"),
+        ({"backup_name": ""}, "backup_name"),
+        ({"start_time": None}, "start_time"),
+        ({"start_time": "soon"}, "start_time"),
+    ],
+)
+def test_a_bad_field_is_named(api, body, change, field) -> None:
+    answer = api("operator").post("/api/backup", {**body, **change}, format="json")
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+    assert any(name.split(".")[0] == field for name in answer.json()["fields"]), answer.json()
+    assert not BackupPlan.objects.exists()
+
+
+def test_viewers_may_look_and_not_change(api, body, plan) -> None:
+    viewer = api("viewer")
+    address = f"/api/backup/{plan.uuid}"
+    assert viewer.get("/api/backup").status_code == 200
+    assert viewer.post("/api/backup", body, format="json").status_code == 403
+    assert viewer.put(address, {}, format="json").status_code == 403
+    assert viewer.delete(address).status_code == 403
+    assert viewer.post(f"{address}/run").status_code == 403
+    assert api(None).get("/api/backup").status_code == 401
+
+
+def test_put_changes_what_is_sent_and_leaves_the_rest(api, plan) -> None:
+    answer = api("operator").put(
+        f"/api/backup/{plan.uuid}", {"backup_name": "other", "cron_expression": "0/5 * * * * ? "}, format="json"
+    )
+    assert answer.status_code == 200
+    assert (answer.json()["backup_name"], answer.json()["cron_expression"]) == ("other", "0/5 * * * * ?")
+    assert answer.json()["bucket"] == plan.bucket
+    assert answer.json()["backup_data"] == plan.backup_data
+
+
+def test_a_bad_change_changes_nothing(api, plan) -> None:
+    answer = api("operator").put(f"/api/backup/{plan.uuid}", {"backup_name": "x", "cron_expression": "x"}, format="json")
+    assert answer.status_code == 400
+    plan.refresh_from_db()
+    assert plan.backup_name != "x"
+
+
+def test_deleting_hides_the_plan_cancels_its_run_and_keeps_its_history(api, plan) -> None:
+    done, queued = make_record(plan), make_record(plan, state=State.QUEUED)
+    running = make_record(plan, state=State.RUNNING)
+    assert api("operator").delete(f"/api/backup/{plan.uuid}/").status_code == 204
+    assert api("viewer").get(f"/api/backup/{plan.uuid}").status_code == 404
+    assert api("viewer").get("/api/backup").json()["total"] == 0
+    queued.refresh_from_db()
+    running.refresh_from_db()
+    assert queued.state == State.CANCELLED
+    assert running.cancel_requested
+    assert api("viewer").get(f"/api/record/backup/{done.pk}").json()["backup_detail"]["uuid"] == str(plan.uuid)
+
+
+def test_lists_are_paged_newest_first(api, plan, tmp_path) -> None:
+    newest = make_plan(tmp_path)
+    page = api("viewer").get("/api/backup", {"page_size": 1}).json()
+    assert (page["page"], page["total_page"], page["total"]) == (1, 2, 2)
+    assert page["Data"][0]["uuid"] == str(newest.uuid)
+    assert api("viewer").get("/api/backup", {"page": 3, "page_size": 1}).status_code == 404
+    assert api("viewer").get("/api/backup", {"page": "x"}).status_code == 400
+
+
+def test_a_list_takes_as_many_queries_for_fifty_plans_as_for_one(api, plan, tmp_path, django_assert_num_queries) -> None:
+    from django.db import connection
+
+    viewer = api("viewer")
+    with CaptureQueriesContext(
+        connection,
+    ) as one:
+        viewer.get("/api/backup?page_size=200")
+    for _ in range(49):
+        make_record(make_plan(tmp_path, client=plan.client), state=State.RUNNING)
+    with django_assert_num_queries(len(one)):
+        answer = viewer.get("/api/backup?page_size=200")
+    assert len(answer.json()["Data"]) == 50
+
+
+def test_state_tells_what_the_plan_is_doing(api, plan) -> None:
+    def state() -> int:
+        return api("viewer").get(f"/api/backup/{plan.uuid}").json()["state"]
+
+    assert state() == 0
+    record = make_record(plan, state=State.QUEUED)
+    assert state() == 1
+    BackupRecord.objects.filter(pk=record.pk).update(state=State.RUNNING)
+    assert state() == 2
+    record.delete()
+    assert api("operator").post(f"/api/backup/{plan.uuid}/pause").json()["state"] == 3
+    assert api("operator").post(f"/api/backup/{plan.uuid}/resume").json()["state"] == 0
+    api("operator").put(f"/api/backup/{plan.uuid}", {"end_time": 1767225601}, format="json")
+    assert state() == 4
+
+
+def test_a_run_by_hand_is_queued_once(api, plan) -> None:
+    answer = api("operator").post(f"/api/backup/{plan.uuid}/run")
+    assert answer.status_code == 201
+    assert answer.json()["state"] == 1
+    assert answer.json()["scheduled_time"] is None
+    assert api("operator").post(f"/api/backup/{plan.uuid}/run").status_code == 409
+
+
+def test_next_tells_the_coming_fires(api, plan) -> None:
+    fires = api("viewer").get(f"/api/backup/{plan.uuid}/next", {"count": 3}).json()["next"]
+    assert len(fires) == 3
+    assert {b - a for a, b in itertools.pairwise(fires)} == {86400}
+    assert api("viewer").get(f"/api/backup/{plan.uuid}/next", {"count": 0}).status_code == 400
+
+
+def recovery(record: BackupRecord, **data) -> dict:
+    return {
+        "client": {"ipv4": record.client.ipv4},
+        "backup_record": {"id": record.pk},
+        "recovery_data": json.dumps({"destination": "back", **data}),
+    }
+
+
+def test_a_recovery_is_queued_and_answered_whole(api, plan) -> None:
+    record = make_record(plan)
+    answer = api("operator").post("/api/recovery", recovery(record), format="json")
+    assert answer.status_code == 201
+    shown = answer.json()
+    assert shown["state"] == 1
+    assert shown["client"]["ipv4"] == plan.client.ipv4
+    assert shown["backup_record"]["id"] == record.pk
+    assert shown["backup_record"]["backup_detail"]["uuid"] == str(plan.uuid)
+    assert json.loads(shown["recovery_data"]) == {"destination": "back"}
+    assert api("viewer").get(f"/api/record/recovery/{shown['id']}").json() == shown
+
+
+def test_a_recovery_may_go_to_another_client(api, plan) -> None:
+    body = recovery(make_record(plan)) | {"client": {"ipv4": make_client().ipv4}}
+    assert api("operator").post("/api/recovery", body, format="json").status_code == 201
+
+
+@pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED, State.LOST, State.QUEUED, State.RUNNING])
+def test_nothing_is_restored_from_what_did_not_succeed(api, plan, state) -> None:
+    answer = api("operator").post("/api/recovery", recovery(make_record(plan, state=state)), format="json")
+    assert answer.status_code == 409
+    assert not RecoveryRecord.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "data", ["{", "[]", "{}", '{"destination": ""}', '{"destination": "a\\u0000"}', '{"destination": "x", "overwrite": "maybe"}',
+             '{"destination": "x", "include": "y"}', '{"destination": "x", "verify": 1}']
+)  # fmt: skip
+def test_bad_recovery_data_is_refused(api, plan, data) -> None:
+    body = recovery(make_record(plan)) | {"recovery_data": data}
+    answer = api("operator").post("/api/recovery", body, format="json")
+    assert answer.status_code == 400
+    assert "recovery_data" in answer.json()["fields"]

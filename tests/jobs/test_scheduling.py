@@ -1,0 +1,133 @@
+"""The tick starts what is due, once; what was missed is made up for as the plan says, and said."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django_celery_beat.models import PeriodicTask
+
+from jobs.beat import PLAN_TASK, Scheduler
+from jobs.models import BackupPlan
+from jobs.planning import change_plan, delete_plan, pause_plan, resume_plan
+from jobs.scheduling import fire_due_plans
+from records.models import BackupRecord, Event, State
+from tests.factories import make_plan
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def plan(db, tmp_path: Path) -> BackupPlan:
+    """A plan that fires every three seconds from noon."""
+    return make_plan(tmp_path, cron_expression="0/3 * * * * ?", start_time=NOON)
+
+
+def finish_all() -> None:
+    BackupRecord.objects.filter(state=State.QUEUED).update(state=State.SUCCESS)
+
+
+def scheduled() -> list[datetime]:
+    return list(BackupRecord.objects.order_by("scheduled_at").values_list("scheduled_at", flat=True))
+
+
+def test_each_fire_starts_one_run(plan) -> None:
+    for second in range(60):
+        fire_due_plans(NOON + timedelta(seconds=second))
+        finish_all()
+    assert scheduled() == [NOON + timedelta(seconds=3 * number) for number in range(20)]
+    assert not BackupRecord.objects.filter(state=State.CANCELLED).exists()
+
+
+def test_a_second_scheduler_starts_nothing_more(plan) -> None:
+    fire_due_plans(NOON)
+    # As if it had read the plan before the first had fired it.
+    BackupPlan.objects.update(next_fire_at=NOON)
+    fire_due_plans(NOON)
+    assert scheduled() == [NOON]
+
+
+def test_a_tick_that_comes_late_leaves_no_fire_out(plan) -> None:
+    fire_due_plans(NOON + timedelta(seconds=7))
+    assert scheduled() == [NOON, NOON + timedelta(seconds=3), NOON + timedelta(seconds=6)]
+    assert not BackupRecord.objects.filter(is_late=True).exists()
+
+
+def test_a_fire_that_finds_an_earlier_run_waiting_is_left_out_and_says_so(plan) -> None:
+    fire_due_plans(NOON)
+    fire_due_plans(NOON + timedelta(seconds=3))
+    left_out = BackupRecord.objects.get(scheduled_at=NOON + timedelta(seconds=3))
+    assert left_out.state == State.CANCELLED
+    assert left_out.error
+    assert Event.objects.filter(job=left_out.job).exists()
+
+
+def test_missed_fires_run_once_late_and_say_so(plan) -> None:
+    fire_due_plans(NOON + timedelta(hours=1, seconds=1))
+    late = BackupRecord.objects.get(is_late=True)
+    assert late.state == State.QUEUED
+    assert Event.objects.filter(plan_uuid=plan.uuid, level=Event.Level.WARNING, title__contains="missed").exists()
+    plan.refresh_from_db()
+    assert plan.next_fire_at > NOON + timedelta(hours=1)
+
+
+def test_missed_fires_are_skipped_if_the_plan_says_so(tmp_path, db) -> None:
+    plan = make_plan(tmp_path, cron_expression="0 0 12 * * ?", start_time=NOON, misfire="skip")
+    fire_due_plans(NOON + timedelta(hours=1))
+    assert not BackupRecord.objects.exists()
+    assert Event.objects.filter(plan_uuid=plan.uuid, title__contains="missed").exists()
+    fire_due_plans(NOON + timedelta(days=1))
+    assert scheduled() == [NOON + timedelta(days=1)]
+
+
+def test_a_plan_without_an_expression_runs_once(tmp_path, db) -> None:
+    plan = make_plan(tmp_path, cron_expression=None, start_time=NOON)
+    fire_due_plans(NOON - timedelta(seconds=1))
+    assert scheduled() == []
+    fire_due_plans(NOON)
+    fire_due_plans(NOON + timedelta(days=1))
+    assert scheduled() == [NOON]
+    plan.refresh_from_db()
+    finish_all()
+    assert plan.state == BackupPlan.State.ENDED
+
+
+def test_nothing_fires_after_the_end(tmp_path, db) -> None:
+    make_plan(tmp_path, cron_expression="0/3 * * * * ?", start_time=NOON, end_time=NOON + timedelta(seconds=4))
+    for second in range(20):
+        fire_due_plans(NOON + timedelta(seconds=second))
+        finish_all()
+    assert scheduled() == [NOON, NOON + timedelta(seconds=3)]
+
+
+def test_a_paused_plan_does_not_fire_and_makes_nothing_up_for_it(plan) -> None:
+    pause_plan(plan)
+    fire_due_plans(NOON + timedelta(seconds=30))
+    assert scheduled() == []
+    resumed = resume_plan(plan)
+    assert resumed.next_fire_at == NOON
+
+
+def test_the_time_zone_is_the_plans(tmp_path, db) -> None:
+    plan = make_plan(tmp_path, cron_expression="0 0 3 * * ?", timezone="Asia/Shanghai", start_time=NOON)
+    assert plan.next_fire_at == datetime(2030, 1, 1, 19, tzinfo=UTC)
+
+
+def test_the_schedule_shows_among_the_periodic_tasks_and_beat_leaves_it_alone(plan) -> None:
+    row = PeriodicTask.objects.get(task=PLAN_TASK)
+    assert plan.backup_name in row.name
+    assert "0/3 * * * * ?" in row.description
+    assert row.clocked.clocked_time == NOON
+    row.full_clean()
+    fire_due_plans(NOON)
+    row.refresh_from_db()
+    assert row.clocked.clocked_time == NOON + timedelta(seconds=3)
+    assert PLAN_TASK not in set(Scheduler.enabled_models_qs(Scheduler.__new__(Scheduler)).values_list("task", flat=True))
+    change_plan(plan, cron_expression="0/5 * * * * ?")
+    assert "0/5" in PeriodicTask.objects.get(task=PLAN_TASK).description
+    delete_plan(plan)
+    assert not PeriodicTask.objects.filter(task=PLAN_TASK).exists()
+
+
+def test_the_settings_name_the_scheduler_that_leaves_plans_alone() -> None:
+    assert settings.CELERY_BEAT_SCHEDULER == "jobs.beat:Scheduler"
