@@ -1,6 +1,7 @@
 """Dump a file of a snapshot, or a directory as a tar archive, piece by piece: memory holds one blob at a time."""
 
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 
@@ -74,6 +75,7 @@ def _entry(name: bytes, node: Node) -> tarfile.TarInfo:
     entry.mtime = node.mtime_ns // 1_000_000_000
     entry.size = node.size if node.type == "file" else 0
     entry.linkname = node.linktarget.decode("utf-8", "surrogateescape")
+    entry.devmajor, entry.devminor = os.major(node.device), os.minor(node.device)
     return entry
 
 
