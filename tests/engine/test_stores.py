@@ -1,0 +1,140 @@
+"""Every store keeps the same promises, in a directory as in a bucket of a real object store."""
+
+import os
+import threading
+
+import pytest
+
+from engine.backends import Credentials, open_store
+from engine.errors import BucketMissing, EngineError, FileMissing
+from engine.store import FileKind
+
+NAME = "ab" + "0" * 62
+
+
+@pytest.fixture(scope="module")
+def ceph_user(request):
+    gateway = request.getfixturevalue("ceph_endpoint")
+    return gateway.url, Credentials(*gateway.make_user("engine-stores"))
+
+
+@pytest.fixture(params=["directory", pytest.param("ceph", marks=pytest.mark.ceph), pytest.param("prefix", marks=pytest.mark.ceph)])
+def place(request, tmp_path):
+    """Return a function that opens the place again; `elsewhere` names one that does not exist."""
+    if request.param == "directory":
+        return lambda name="repository": open_store(str(tmp_path / name))
+    url, keys = request.getfixturevalue("ceph_user")
+    bucket = f"stores-{os.urandom(4).hex()}"
+    prefix = "/a/b" if request.param == "prefix" else ""
+    return lambda name="": open_store(f"s3:{url}/{bucket}{name}{prefix}", credentials=keys)
+
+
+@pytest.fixture
+def store(place):
+    store = place()
+    store.create()
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FileKind if kind is not FileKind.CONFIG])
+def test_what_is_put_is_there_until_it_is_deleted(store, place, kind):
+    assert not store.exists(kind, NAME)
+    store.put(kind, NAME, b"content")
+    assert store.exists(kind, NAME)
+    assert place().get(kind, NAME) == b"content"
+    assert list(store.list(kind)) == [(NAME, 7)]
+    store.delete(kind, NAME)
+    assert not store.exists(kind, NAME)
+    assert list(store.list(kind)) == []
+
+
+def test_the_configuration_has_no_name(store):
+    assert list(store.list(FileKind.CONFIG)) == []
+    store.put(FileKind.CONFIG, "", b"content")
+    assert store.exists(FileKind.CONFIG, "")
+    assert store.get(FileKind.CONFIG, "") == b"content"
+    assert [size for _, size in store.list(FileKind.CONFIG)] == [7]
+
+
+@pytest.mark.parametrize("data", [b"", bytearray(b"some bytes"), memoryview(b"a view"), os.urandom(17 << 20)])
+def test_any_buffer_comes_back_as_it_was(store, data):
+    store.put(FileKind.DATA, NAME, data)
+    assert store.get(FileKind.DATA, NAME) == bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "expected"),
+    [(0, 4, b"0123"), (3, 2, b"34"), (8, 10, b"89"), (10, 5, b""), (50, 5, b""), (0, 0, b"")],
+)
+def test_a_range_is_read_and_ends_with_the_file(store, offset, length, expected):
+    store.put(FileKind.DATA, NAME, b"0123456789")
+    assert store.get_range(FileKind.DATA, NAME, offset, length) == expected
+
+
+def test_a_file_that_is_not_there_is_missing_and_may_be_deleted(store):
+    with pytest.raises(FileMissing, match=NAME):
+        store.get(FileKind.INDEX, NAME)
+    with pytest.raises(FileMissing):
+        store.get_range(FileKind.DATA, NAME, 0, 5)
+    store.delete(FileKind.INDEX, NAME)
+
+
+def test_making_a_place_twice_keeps_what_is_in_it(store, place):
+    store.put(FileKind.DATA, NAME, b"content")
+    place().create()
+    assert store.get(FileKind.DATA, NAME) == b"content"
+
+
+def test_a_place_that_does_not_exist_is_told_as_such(place):
+    absent = place("elsewhere")
+    with pytest.raises((BucketMissing, FileMissing)):
+        absent.get(FileKind.CONFIG, "")
+    with pytest.raises(BucketMissing):
+        absent.put(FileKind.INDEX, NAME, b"content")
+
+
+def test_many_threads_may_use_one_store(store):
+    def work(number):
+        name = f"{number:02x}" * 32
+        store.put(FileKind.DATA, name, name.encode())
+        found[number] = store.get(FileKind.DATA, name) == name.encode()
+
+    found = {}
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == dict.fromkeys(range(16), True)
+    assert len(list(store.list(FileKind.DATA))) == 16
+
+
+def test_another_process_opens_the_same_place(store):
+    store.put(FileKind.DATA, NAME, b"content")
+    again = store.reopened()
+    assert again.location == store.location
+    assert again.get(FileKind.DATA, NAME) == b"content"
+    again.close()
+
+
+def test_a_file_that_cannot_be_written_whole_does_not_appear(tmp_path, monkeypatch):
+    store = open_store(str(tmp_path / "repository"))
+    store.create()
+    monkeypatch.setattr("os.fsync", lambda descriptor: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    with pytest.raises(EngineError, match="Input/output error"):
+        store.put(FileKind.INDEX, NAME, b"content")
+    assert os.listdir(tmp_path / "repository" / "index") == []
+
+
+@pytest.mark.parametrize(
+    "address", ["", "s3:", "s3:http://host", "s3:ftp://host/bucket", "s3:http://key:secret@host/bucket", "a\0b"]
+)
+def test_an_address_of_no_known_form_is_refused(address):
+    with pytest.raises(EngineError) as raised:
+        open_store(address)
+    assert "secret" not in str(raised.value)
+
+
+def test_keys_show_in_no_representation():
+    assert "hidden" not in repr(Credentials("name", "hidden", "hidden"))
