@@ -39,6 +39,10 @@ class SnapshotNotFound(EngineError):
     """No snapshot, or more than one, answers to this name."""
 
 
+class PathNotFound(EngineError):
+    """The snapshot has nothing of the wanted kind at this path."""
+
+
 class BlobMissing(EngineError):
     """The index does not know a blob that is needed."""
 

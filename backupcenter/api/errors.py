@@ -27,6 +27,7 @@ from engine.errors import (
     BucketMissing,
     EngineError,
     FileMissing,
+    PathNotFound,
     RepositoryExists,
     RepositoryLocked,
     RepositoryNotFound,
@@ -62,7 +63,7 @@ def _as_api_exception(exception: Exception) -> Exception:
             return Conflict(_in_use(exception.restricted_objects))
         case IntegrityError():
             return Conflict(_("This conflicts with something that was stored in the meantime."))
-        case SnapshotNotFound() | FileMissing() | BucketMissing() | RepositoryNotFound():
+        case SnapshotNotFound() | PathNotFound() | FileMissing() | BucketMissing() | RepositoryNotFound():
             return exceptions.NotFound(str(exception))
         case RepositoryLocked() | RepositoryExists():
             return Conflict(str(exception))

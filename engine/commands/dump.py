@@ -6,8 +6,8 @@ import tarfile
 from collections.abc import Iterator
 
 from engine.blob import BlobType
-from engine.commands.ls import PathNotFound, find_node, walk
-from engine.errors import DataDamaged
+from engine.commands.ls import find_node, walk
+from engine.errors import DataDamaged, PathNotFound
 from engine.node import Node, unix_permissions
 from engine.repository import Repository
 from engine.restorer.target import check_name

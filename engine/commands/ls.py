@@ -6,15 +6,11 @@ Both are safe beside other threads and start no processes, since the server brow
 from collections.abc import Iterator
 
 from engine.blob import BlobType
-from engine.errors import EngineError, SnapshotNotFound
+from engine.errors import PathNotFound, SnapshotNotFound
 from engine.node import Node
 from engine.repository import Repository
 from engine.snapshot import Snapshot, find_snapshot
 from engine.tree import iter_nodes
-
-
-class PathNotFound(EngineError):
-    """The snapshot has nothing at this path."""
 
 
 def list_directory(repository: Repository, snapshot: Snapshot | str, path: bytes) -> list[Node]:

@@ -1,0 +1,159 @@
+"""A job between server and agent: claimed once, leased while it runs, finished once, tried again when it was lost."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from jobs.models import BackupPlan
+from jobs.planning import run_plan
+from jobs.watchdog import watch
+from records.models import BackupRecord, Event, State
+from tests.factories import make_client, make_plan
+
+RESULT = {"snapshot_id": "a" * 64, "files_total": 3, "bytes_total": 10, "bytes_added": 5, "bytes_stored": 4, "duration_s": 1.5}
+
+
+@pytest.fixture
+def plan(db, tmp_path: Path) -> BackupPlan:
+    return make_plan(tmp_path, hold_type=1, hold_time=7)
+
+
+@pytest.fixture
+def record(plan) -> BackupRecord:
+    return run_plan(plan)
+
+
+def agent_of(client) -> APIClient:
+    agent = APIClient()
+    agent.credentials(HTTP_AUTHORIZATION=f"Agent {client.issue_token()}")
+    return agent
+
+
+def say(agent: APIClient, record: BackupRecord, step: str, attempt: int = 1, **more):
+    return agent.post(f"/api/agent/job/{record.job}/{step}", {"attempt": attempt, **more}, format="json")
+
+
+@pytest.fixture
+def agent(plan) -> APIClient:
+    return agent_of(plan.client)
+
+
+def test_a_claim_tells_what_to_do_with_the_keys_and_is_not_kept(agent, record, plan) -> None:
+    answer = say(agent, record, "claim")
+    assert answer.status_code == 200
+    assert answer["Cache-Control"] == "no-store"
+    told = answer.json()
+    assert (told["job"], told["attempt"], told["kind"]) == (record.job, 1, "backup")
+    assert told["repository"] == {
+        "location": plan.repository.location, "password": plan.repository.password, "access_key": None, "secret_key": None
+    }  # fmt: skip
+    assert told["backup"]["include"] == ["/etc"]
+    assert told["backup"]["exclude"] == ["/etc/ssl"]
+    assert told["backup"]["host"] == plan.client.hostname
+    record.refresh_from_db()
+    assert record.state == State.RUNNING
+    assert record.lease_until > timezone.now()
+
+
+def test_a_job_is_claimed_once(agent, record) -> None:
+    assert say(agent, record, "claim").status_code == 200
+    assert say(agent, record, "claim").status_code == 409
+    assert say(agent, record, "claim", attempt=2).status_code == 409
+
+
+def test_another_clients_job_does_not_exist(record) -> None:
+    stranger = agent_of(make_client())
+    for step, more in (("claim", {}), ("progress", {"progress": {}}), ("finish", {"outcome": "success"})):
+        assert say(stranger, record, step, **more).status_code == 404
+
+
+def test_people_are_no_agents_and_agents_are_no_people(api, agent, record) -> None:
+    assert say(api("administrator"), record, "claim").status_code == 401
+    assert agent.get("/api/backup").status_code == 401
+
+
+def test_progress_renews_the_lease_and_is_shown(agent, api, record) -> None:
+    say(agent, record, "claim")
+    BackupRecord.objects.update(lease_until=timezone.now() + timedelta(seconds=1))
+    answer = say(agent, record, "progress", progress={"files_done": 2})
+    assert answer.json()["cancel"] is False
+    record.refresh_from_db()
+    assert record.lease_until > timezone.now() + timedelta(seconds=5)
+    assert api("viewer").get(f"/api/record/backup/{record.pk}").json()["progress"] == {"files_done": 2}
+
+
+def test_a_cancel_rides_on_the_answer_to_progress(agent, api, record) -> None:
+    say(agent, record, "claim")
+    assert api("operator").post(f"/api/record/backup/{record.pk}/cancel").status_code == 200
+    assert say(agent, record, "progress", progress={}).json()["cancel"] is True
+    assert say(agent, record, "finish", outcome="cancelled").status_code == 200
+    record.refresh_from_db()
+    assert record.state == State.CANCELLED
+
+
+def test_a_finish_fills_the_record_and_may_be_repeated(agent, api, record) -> None:
+    say(agent, record, "claim")
+    for _ in range(2):
+        assert say(agent, record, "finish", outcome="success", result=RESULT).status_code == 200
+    shown = api("viewer").get(f"/api/record/backup/{record.pk}").json()
+    assert shown["state"] == 0
+    assert (shown["snapshot"], shown["files_total"], shown["bytes_read"]) == ("a" * 64, 3, 10)
+    assert shown["progress"] is None
+    assert shown["hold_time"] - shown["end_time"] == 7 * 86400
+    assert Event.objects.filter(job=record.job, level=Event.Level.SUCCESS).count() == 1
+
+
+def test_a_finish_that_contradicts_is_refused(agent, record) -> None:
+    say(agent, record, "claim")
+    say(agent, record, "finish", outcome="failed", error="no space")
+    assert say(agent, record, "finish", outcome="success", result=RESULT).status_code == 409
+    record.refresh_from_db()
+    assert (record.state, record.error) == (State.FAILED, "no space")
+
+
+def test_unreadable_files_make_warnings_and_are_listed(agent, api, record) -> None:
+    say(agent, record, "claim")
+    unreadable = [{"path": "/etc/shadow", "reason": "Permission denied"}]
+    say(agent, record, "finish", outcome="warnings", result=RESULT, unreadable=unreadable)
+    shown = api("viewer").get(f"/api/record/backup/{record.pk}").json()
+    assert (shown["state"], shown["unreadable"]) == (5, unreadable)
+
+
+def test_a_crash_is_lost_and_tried_again(agent, record) -> None:
+    say(agent, record, "claim")
+    assert say(agent, record, "finish", outcome="crashed", error="signal 9").json() == {"state": 1, "attempt": 2}
+    assert say(agent, record, "progress", progress={}).status_code == 409
+    assert Event.objects.filter(job=record.job, title__contains="lost").exists()
+    assert say(agent, record, "claim", attempt=2).status_code == 200
+    say(agent, record, "finish", attempt=2, outcome="success", result=RESULT)
+    record.refresh_from_db()
+    assert (record.state, record.attempt) == (State.SUCCESS, 2)
+
+
+def test_a_lease_that_runs_out_is_lost_and_tried_again_until_the_last_attempt(agent, record, settings) -> None:
+    settings.JOB_ATTEMPTS = 2
+    for attempt, state in ((1, State.QUEUED), (2, State.LOST)):
+        assert say(agent, record, "claim", attempt=attempt).status_code == 200
+        watch()
+        record.refresh_from_db()
+        assert record.state == State.RUNNING
+        BackupRecord.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+        watch()
+        record.refresh_from_db()
+        assert record.state == state
+    assert say(agent, record, "finish", attempt=2, outcome="success", result=RESULT).status_code == 409
+    record.refresh_from_db()
+    assert record.state == State.LOST
+    assert record.end_time is not None
+
+
+def test_a_job_that_is_cancelled_and_then_lost_is_not_tried_again(agent, api, record) -> None:
+    say(agent, record, "claim")
+    api("operator").post(f"/api/record/backup/{record.pk}/cancel")
+    BackupRecord.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    watch()
+    record.refresh_from_db()
+    assert record.state == State.CANCELLED

@@ -1,0 +1,67 @@
+"""A job's number reaches its client's queue, sooner or later; the message carries nothing else."""
+
+import base64
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+from django.utils import timezone
+
+from backupcenter.celery import app as server_app
+from jobs.dispatch import publish, publish_waiting
+from jobs.planning import run_plan
+from records.models import BackupRecord
+from tests.factories import make_plan
+
+
+@pytest.fixture
+def broker(redis_url):
+    """A broker that answers, in the place of the one that does not."""
+    redis.Redis.from_url(redis_url).flushdb()
+    with Celery("test", broker=redis_url, set_as_current=True) as app:
+        yield redis.Redis.from_url(redis_url)
+        app.pool.force_close_all()
+    server_app.set_current()
+
+
+@pytest.fixture
+def record(db, tmp_path: Path) -> BackupRecord:
+    return run_plan(make_plan(tmp_path))
+
+
+def messages(broker, record) -> list[list]:
+    bodies = [json.loads(raw)["body"] for raw in broker.lrange(record.client.queue, 0, -1)]
+    return [json.loads(base64.b64decode(body))[0] for body in bodies]
+
+
+def test_the_message_names_job_and_attempt_and_nothing_else(record, broker) -> None:
+    assert publish([record]) == 1
+    assert messages(broker, record) == [[{"job": record.job, "attempt": 1}]]
+    record.refresh_from_db()
+    assert record.published_at is not None
+
+
+def test_a_broker_that_is_away_costs_nothing_but_time(record) -> None:
+    assert publish([record]) == 0
+    record.refresh_from_db()
+    assert record.published_at is None
+    assert record.state == 1
+
+
+def test_what_waits_is_published_by_the_watchdog(record, broker) -> None:
+    later = timezone.now() + timedelta(seconds=2)
+    assert publish_waiting(later) == 1
+    assert publish_waiting(later) == 0
+    assert len(messages(broker, record)) == 1
+
+
+def test_what_nobody_claims_is_published_again_once_its_client_is_there(record, broker, settings) -> None:
+    publish([record])
+    much_later = timezone.now() + timedelta(seconds=settings.JOB_REPUBLISH_S + 1)
+    assert publish_waiting(much_later) == 0
+    record.client.last_seen = much_later
+    record.client.save()
+    assert publish_waiting(much_later) == 1

@@ -1,0 +1,128 @@
+"""`/api/record/…`: lists, filters, cancelling and deleting."""
+
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from jobs.models import BackupPlan
+from jobs.recovery import request_recovery
+from records.lifecycle import hold_until
+from records.models import BackupRecord, MaintenanceRun, RecoveryRecord, State
+from tests.factories import make_client, make_plan, make_record
+
+
+@pytest.fixture
+def plan(db, tmp_path: Path) -> BackupPlan:
+    return make_plan(tmp_path)
+
+
+def ids(answer) -> list[int]:
+    assert answer.status_code == 200, answer.json()
+    return [record["id"] for record in answer.json()["Data"]]
+
+
+def test_an_empty_list_is_page_one_of_one(api, db) -> None:
+    for kind in ("backup", "recovery"):
+        answer = api("viewer").get(f"/api/record/{kind}/").json()
+        assert answer == {"page": 1, "total_page": 1, "total": 0, "Data": []}
+
+
+def test_a_record_shows_the_plan_as_it_was(api, plan) -> None:
+    record = make_record(plan)
+    api("operator").put(f"/api/backup/{plan.uuid}", {"backup_name": "renamed"}, format="json")
+    shown = api("viewer").get(f"/api/record/backup/{record.pk}").json()
+    assert shown["backup_detail"]["backup_name"] == plan.backup_name
+    assert shown["backup_detail"]["tenant"]["secret_key"] == "********"
+    assert "state" not in shown["backup_detail"]
+    assert (shown["start_time"], shown["end_time"], shown["hold_time"], shown["state"]) == (1767225600, 1767225600, None, 0)
+
+
+def test_lists_can_be_narrowed_down(api, plan, tmp_path) -> None:
+    other = make_plan(tmp_path)
+    first, second = make_record(plan), make_record(other, state=State.FAILED)
+    viewer = api("viewer")
+    assert ids(viewer.get("/api/record/backup")) == [second.pk, first.pk]
+    assert ids(viewer.get("/api/record/backup", {"backup": str(plan.uuid)})) == [first.pk]
+    assert ids(viewer.get("/api/record/backup", {"client": other.client.ipv4})) == [second.pk]
+    assert ids(viewer.get("/api/record/backup", {"state": [3, 4]})) == [second.pk]
+    assert ids(viewer.get("/api/record/backup", {"since": 4102444800})) == []
+    assert ids(viewer.get("/api/record/backup", {"until": 4102444800})) == [second.pk, first.pk]
+    assert ids(viewer.get("/api/record/backup", {"backup": str(uuid.uuid4())})) == []
+
+
+@pytest.mark.parametrize("query", [{"state": 9}, {"backup": "x"}, {"since": "x"}, {"since": -1}])
+def test_a_filter_that_makes_no_sense_is_refused(api, plan, query) -> None:
+    assert api("viewer").get("/api/record/backup", query).status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["backup", "recovery"])
+def test_lists_take_as_many_queries_for_fifty_records_as_for_one(api, plan, kind, django_assert_num_queries) -> None:
+    record = make_record(plan)
+    request_recovery(plan.client, record, '{"destination": "/back"}')
+    viewer = api("viewer")
+    with CaptureQueriesContext(connection) as one:
+        viewer.get(f"/api/record/{kind}?page_size=200")
+    for _ in range(49):
+        request_recovery(plan.client, make_record(plan), '{"destination": "/back"}')
+    with django_assert_num_queries(len(one)):
+        assert len(ids(viewer.get(f"/api/record/{kind}?page_size=200"))) == 50
+
+
+def test_a_queued_job_is_cancelled_at_once_and_an_ended_one_not_at_all(api, plan) -> None:
+    queued, ended = make_record(plan, state=State.QUEUED), make_record(plan)
+    assert api("operator").post(f"/api/record/backup/{queued.pk}/cancel").json()["state"] == 4
+    assert api("operator").post(f"/api/record/backup/{ended.pk}/cancel").status_code == 409
+    assert api("viewer").post(f"/api/record/backup/{queued.pk}/cancel").status_code == 403
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING])
+def test_an_active_record_cannot_be_deleted(api, plan, state) -> None:
+    record = make_record(plan, state=state)
+    assert api("operator").delete(f"/api/record/backup/{record.pk}").status_code == 409
+    assert BackupRecord.objects.filter(pk=record.pk).exists()
+
+
+def test_deleting_a_backup_record_has_its_snapshot_forgotten(api, plan) -> None:
+    record = make_record(plan, snapshot="b" * 64)
+    assert api("viewer").delete(f"/api/record/backup/{record.pk}").status_code == 403
+    assert api("operator").delete(f"/api/record/backup/{record.pk}/").status_code == 204
+    assert api("viewer").get(f"/api/record/backup/{record.pk}").status_code == 404
+    run = MaintenanceRun.objects.get()
+    assert (run.kind, run.arguments, run.repository) == ("forget", {"snapshots": ["b" * 64]}, plan.repository)
+
+
+def test_a_recoverys_history_outlives_the_backup_record(api, plan) -> None:
+    record = make_record(plan)
+    recovery = request_recovery(plan.client, record, '{"destination": "/back"}')
+    assert api("operator").delete(f"/api/record/backup/{record.pk}").status_code == 409
+    RecoveryRecord.objects.update(state=State.SUCCESS)
+    assert api("operator").delete(f"/api/record/backup/{record.pk}").status_code == 204
+    shown = api("viewer").get(f"/api/record/recovery/{recovery.pk}").json()
+    assert shown["backup_record"]["id"] == record.pk
+    assert api("operator").delete(f"/api/record/recovery/{recovery.pk}").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("hold_type", "hold_time", "until"),
+    [
+        (0, 0, None),
+        (1, 3, datetime(2028, 2, 3, tzinfo=UTC)),
+        (2, 1, datetime(2028, 2, 7, tzinfo=UTC)),
+        (3, 1, datetime(2028, 2, 29, tzinfo=UTC)),
+        (4, 1, datetime(2029, 1, 31, tzinfo=UTC)),
+        (5, 10, None),
+    ],
+)
+def test_a_backup_is_held_for_as_long_as_its_plan_said(hold_type, hold_time, until) -> None:
+    end = datetime(2028, 1, 31, tzinfo=UTC)
+    assert hold_until({"hold_type": hold_type, "hold_time": hold_time}, end) == until
+
+
+def test_a_client_with_history_can_go_when_its_plans_are_gone(api, plan) -> None:
+    record = make_record(plan, client=make_client())
+    assert api("administrator").delete(f"/api/client/{record.client.ipv4}").status_code == 204
+    assert api("viewer").get(f"/api/record/backup/{record.pk}").status_code == 200
