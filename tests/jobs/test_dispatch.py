@@ -21,9 +21,8 @@ from tests.factories import make_plan
 def broker(redis_url):
     """A broker that answers, in the place of the one that does not."""
     redis.Redis.from_url(redis_url).flushdb()
-    with Celery("test", broker=redis_url, set_as_current=True) as app:
-        yield redis.Redis.from_url(redis_url)
-        app.pool.force_close_all()
+    Celery("test", broker=redis_url, set_as_current=True)
+    yield redis.Redis.from_url(redis_url)
     server_app.set_current()
 
 
