@@ -60,3 +60,11 @@ def test_files_of_both_versions_come_back(content):
 def test_a_file_of_unknown_encoding_is_damage():
     with pytest.raises(DataDamaged, match="unknown encoding"):
         unpack_file(b"\x03abc")
+
+
+def test_a_frame_that_claims_an_absurd_size_is_refused_before_any_memory_is_taken():
+    header = bytes.fromhex("28b52ffd e0") + (1 << 50).to_bytes(8, "little")
+    with pytest.raises(DataDamaged, match="absurd"):
+        unpack_file(b"\x02" + header + bytes(20))
+    with pytest.raises(DataDamaged, match="absurd"):
+        decompress(header + bytes(20), 1000)
