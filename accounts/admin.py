@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.translation import gettext as _g
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from knox.models import AuthToken
 from unfold.admin import ModelAdmin
@@ -71,7 +71,7 @@ class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         deleted, counts, permissions, protected = super().get_deleted_objects(objs, request)
         if not is_administrator_left_without(objs):
-            protected = [*protected, _g("the last administrator")]
+            protected = [*protected, gettext("the last administrator")]
         return deleted, counts, permissions, protected
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:

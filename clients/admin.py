@@ -10,7 +10,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.translation import gettext as _g
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
@@ -116,7 +116,7 @@ class ClientAdmin(ModelAdmin):
     def revoke_agent(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
         for client in queryset:
             revoke(client)
-            self.message_user(request, _g("%(client)s has to join again.") % {"client": client}, messages.SUCCESS)
+            self.message_user(request, gettext("%(client)s has to join again.") % {"client": client}, messages.SUCCESS)
 
 
 @admin.register(JoinToken)
@@ -143,5 +143,5 @@ class JoinTokenAdmin(ModelAdmin):
 
 def show_token(page: ModelAdmin, request: HttpRequest, client: str, token: str) -> None:
     """Show the command to join with, this once."""
-    text = _g("On %(client)s run, within its lifetime and once: %(command)s")
+    text = gettext("On %(client)s run, within its lifetime and once: %(command)s")
     page.message_user(request, text % {"client": client, "command": join_command(token)}, messages.WARNING)

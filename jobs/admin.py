@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.translation import gettext as _g
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
@@ -66,7 +66,7 @@ class BackupPlanAdmin(ModelAdmin):
 
     @admin.display(description=_("schedule"), ordering="cron_expression")
     def schedule(self, plan: BackupPlan) -> str:
-        return f"{plan.cron_expression} ({plan.timezone})" if plan.cron_expression else _g("once")
+        return f"{plan.cron_expression} ({plan.timezone})" if plan.cron_expression else gettext("once")
 
     @display(description=_("state"), label=STATE_COLOURS)
     def shown_state(self, plan: BackupPlan) -> str:
@@ -85,21 +85,21 @@ class BackupPlanAdmin(ModelAdmin):
 
     @admin.action(description=_("Run the selected plans now"), permissions=["change"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
-        self._each(request, queryset, run_plan, _g("%(plan)s is queued."))
+        self._each(request, queryset, run_plan, gettext("%(plan)s is queued."))
 
     @admin.action(description=_("Pause the selected plans"), permissions=["change"])
     def pause(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
-        self._each(request, queryset, pause_plan, _g("%(plan)s is paused."))
+        self._each(request, queryset, pause_plan, gettext("%(plan)s is paused."))
 
     @admin.action(description=_("Resume the selected plans"), permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
-        self._each(request, queryset, resume_plan, _g("%(plan)s goes on."))
+        self._each(request, queryset, resume_plan, gettext("%(plan)s goes on."))
 
     @admin.action(description=_("Verify the repositories of the selected plans"), permissions=["change"])
     def verify(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
         for repository in {plan.repository_id: plan.repository for plan in queryset}.values():
             publish_maintenance(request_maintenance(repository, MaintenanceRun.Kind.CHECK_DATA))
-            message = _g("A check of %(repository)s is queued; its result will be among the maintenance runs.")
+            message = gettext("A check of %(repository)s is queued; its result will be among the maintenance runs.")
             self.message_user(request, message % {"repository": repository}, messages.SUCCESS)
 
     def _each(self, request: HttpRequest, queryset: QuerySet[BackupPlan], act: Callable[[BackupPlan], object], done: str) -> None:

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
-from django.utils.translation import gettext as _g
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
@@ -69,7 +69,7 @@ class JobRecordAdmin(ReadOnlyAdmin):
             except APIException as error:
                 self.message_user(request, f"{record}: {error.detail}", messages.ERROR)
             else:
-                self.message_user(request, _g("%(record)s is cancelled.") % {"record": record}, messages.SUCCESS)
+                self.message_user(request, gettext("%(record)s is cancelled.") % {"record": record}, messages.SUCCESS)
 
 
 @admin.register(BackupRecord)

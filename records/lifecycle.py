@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
+from django.utils.translation import gettext_lazy
 
 from backupcenter.api.exceptions import Conflict
 from clients.models import Client
@@ -56,7 +56,7 @@ _RECOVERY_COUNTS = {name: name for name in ("files_restored", "files_skipped", "
 class StaleAttempt(Conflict):
     """The attempt is not, or not any more, the one that counts."""
 
-    default_detail = _lazy("This attempt at the job does not count any more.")
+    default_detail = gettext_lazy("This attempt at the job does not count any more.")
 
 
 def find_job(client: Client, job: str) -> JobRecord | None:

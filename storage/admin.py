@@ -7,7 +7,7 @@ from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
-from django.utils.translation import gettext as _g
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
@@ -65,7 +65,7 @@ class EndpointAdmin(ModelAdmin):
             except StoreError as error:
                 self.message_user(request, f"{endpoint}: {error}", messages.ERROR)
             else:
-                self.message_user(request, _g("%(endpoint)s answers.") % {"endpoint": endpoint}, messages.SUCCESS)
+                self.message_user(request, gettext("%(endpoint)s answers.") % {"endpoint": endpoint}, messages.SUCCESS)
 
 
 class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -151,7 +151,7 @@ class TenantAdmin(ModelAdmin):
             if tenant.refresh_error:
                 self.message_user(request, f"{tenant}: {tenant.refresh_error}", messages.ERROR)
             else:
-                self.message_user(request, _g("%(tenant)s was read.") % {"tenant": tenant}, messages.SUCCESS)
+                self.message_user(request, gettext("%(tenant)s was read.") % {"tenant": tenant}, messages.SUCCESS)
 
 
 @admin.register(Repository)

@@ -33,6 +33,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         soaks = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=soaks)
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
+    missing = [reason for reason in MISSING.values() if reason]
+    if missing and os.environ.get("SKIP_NOTHING"):
+        raise pytest.UsageError("nothing may be skipped here, but " + "; ".join(missing))
     for item in items:
         for marker, reason in MISSING.items():
             if reason and item.get_closest_marker(marker):
