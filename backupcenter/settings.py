@@ -200,6 +200,7 @@ REST_KNOX = {
     "AUTO_REFRESH": True,
     "MIN_REFRESH_INTERVAL": 600,
 }
+UNFOLD = {"SITE_TITLE": "Backup Center", "SITE_HEADER": "Backup Center", "SITE_SYMBOL": "backup"}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Backup Center",
     "DESCRIPTION": "Central backups into standard restic repositories.",

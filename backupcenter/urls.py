@@ -5,6 +5,7 @@
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.views.generic import RedirectView
 
 from backupcenter.api.documents import SchemaView, SwaggerView
 from backupcenter.api.errors import unknown_route
@@ -15,6 +16,7 @@ handler404 = "backupcenter.api.errors.not_found"
 handler500 = "backupcenter.api.errors.server_error"
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("", include("accounts.urls")),
     path("api/", include("storage.urls")),

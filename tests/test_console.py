@@ -1,0 +1,120 @@
+"""The staff console: every page of every model opens, in both languages, and the actions act."""
+
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.test import Client as Browser
+from django.urls import reverse
+
+from jobs.models import BackupPlan
+from records.events import emit
+from records.maintenance import request_maintenance
+from records.models import BackupRecord, Event, MaintenanceRun, State
+from tests.factories import make_plan, make_record
+
+ROOMS = ("accounts", "storage", "clients", "records", "jobs")
+
+
+@pytest.fixture
+def plan(db, tmp_path: Path) -> BackupPlan:
+    plan = make_plan(tmp_path)
+    make_record(plan)
+    emit(Event.Level.INFO, Event.Topic.GENERAL, "hello")
+    request_maintenance(plan.repository, MaintenanceRun.Kind.CHECK)
+    return plan
+
+
+def browser_of(account, role: str) -> Browser:
+    browser = Browser()
+    browser.force_login(account(role))
+    return browser
+
+
+def test_every_model_has_a_page() -> None:
+    models = {model for room in ROOMS for model in apps.get_app_config(room).get_models()}
+    assert models <= set(admin.site._registry)
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_every_page_opens(plan, account, language) -> None:
+    browser = browser_of(account, "administrator")
+    for model in admin.site._registry:
+        name = f"{model._meta.app_label}_{model._meta.model_name}"
+        for address in [reverse(f"admin:{name}_changelist"), *pages_of(model, name)]:
+            answer = browser.get(address, headers={"Accept-Language": language})
+            assert answer.status_code in (200, 403), address
+
+
+def pages_of(model, name: str) -> list[str]:
+    rows = model._default_manager.all()[:1]
+    return [reverse(f"admin:{name}_add"), *(reverse(f"admin:{name}_change", args=[row.pk]) for row in rows)]
+
+
+def act(browser: Browser, action: str, plan: BackupPlan) -> str:
+    address = reverse("admin:jobs_backupplan_changelist")
+    answer = browser.post(address, {"action": action, "_selected_action": [plan.pk]}, follow=True)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_plans_are_run_paused_resumed_and_verified(plan, account) -> None:
+    browser = browser_of(account, "operator")
+    act(browser, "run_now", plan)
+    assert BackupRecord.objects.filter(plan_uuid=plan.uuid, state=State.QUEUED).count() == 1
+    assert "waits for its client" in act(browser, "run_now", plan)
+    act(browser, "pause", plan)
+    plan.refresh_from_db()
+    assert plan.paused
+    act(browser, "resume", plan)
+    plan.refresh_from_db()
+    assert not plan.paused
+    act(browser, "verify", plan)
+    assert MaintenanceRun.objects.filter(kind=MaintenanceRun.Kind.CHECK_DATA).count() == 1
+
+
+def test_a_queued_record_is_cancelled(plan, account) -> None:
+    record = make_record(plan, state=State.QUEUED)
+    address = reverse("admin:records_backuprecord_changelist")
+    browser_of(account, "operator").post(address, {"action": "cancel", "_selected_action": [record.pk]})
+    record.refresh_from_db()
+    assert record.state == State.CANCELLED
+
+
+def test_a_viewer_looks_and_does_not_act(plan, account) -> None:
+    browser = browser_of(account, "viewer")
+    assert browser.get(reverse("admin:jobs_backupplan_changelist")).status_code == 200
+    act(browser, "pause", plan)
+    plan.refresh_from_db()
+    assert not plan.paused
+
+
+def test_a_plan_is_made_and_refused_by_the_rules_of_the_api(plan, account) -> None:
+    browser = browser_of(account, "operator")
+    form = {
+        "backup_name": "by hand", "backup_group": 0, "client": plan.client_id, "tenant": plan.tenant_id, "bucket": "bucket-2",
+        "cron_expression": "0 0 25 * * ?", "timezone": "UTC", "start_time_0": "2026-01-01", "start_time_1": "00:00:00",
+        "hold_type": 0, "hold_time": 0, "backup_data": '{"include": ["/etc"]}', "misfire": "run-once",
+    }  # fmt: skip
+    refused = browser.post(reverse("admin:jobs_backupplan_add"), form)
+    assert "25 is not between 0 and 23" in refused.content.decode()
+    made = browser.post(reverse("admin:jobs_backupplan_add"), {**form, "cron_expression": "0 0 5 * * ?"})
+    assert made.status_code == 302, made.content.decode()[:2000]
+    created = BackupPlan.objects.get(backup_name="by hand")
+    assert created.next_fire_at is not None
+    assert created.repository.bucket == "bucket-2"
+    changed = browser.post(reverse("admin:jobs_backupplan_change", args=[created.pk]), {**form, "cron_expression": "0 0 6 * * ?"})
+    assert changed.status_code == 302
+    created.refresh_from_db()
+    assert created.cron_expression == "0 0 6 * * ?"
+
+
+def test_the_secrets_of_a_store_are_on_no_page(plan, account) -> None:
+    browser = browser_of(account, "administrator")
+    address = reverse("admin:storage_repository_change", args=[plan.repository_id])
+    assert plan.repository.password not in browser.get(address).content.decode()
+
+
+def test_the_front_door_leads_to_the_console(db) -> None:
+    assert Browser().get("/")["Location"] == "/admin/"
