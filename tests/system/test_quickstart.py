@@ -77,15 +77,19 @@ def repository_password(state: Path) -> str:
 
 
 def processes_of(state: Path) -> list[str]:
-    """Return the command lines of the processes that mention the state directory or run in its environment."""
+    """Return the command lines of the processes that mention the state directory, or run in it or in its environment.
+
+    Redis writes its title over its command line and its environment, so that only its working directory tells.
+    """
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environment = (process / "environ").read_bytes()
             command = (process / "cmdline").read_bytes()
+            directory = os.readlink(process / "cwd").encode()
         except OSError:
             continue
-        if str(state).encode() in environment + command and int(process.name) != os.getpid():
+        if str(state).encode() in b"\0".join((environment, command, directory)) and int(process.name) != os.getpid():
             found.append(command.replace(b"\0", b" ").decode(errors="replace"))
     return found
 
