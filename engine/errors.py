@@ -31,6 +31,10 @@ class RepositoryLocked(EngineError):
     """Another process holds a lock that excludes ours."""
 
 
+class LockLost(EngineError):
+    """Our lock could not be renewed for so long that others may have taken it for stale."""
+
+
 class UnsupportedRepository(EngineError):
     """The repository has a format version that this engine does not know."""
 

@@ -11,12 +11,12 @@ import json
 import os
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from engine.errors import DataDamaged, EngineError, FileMissing, RepositoryLocked
+from engine.errors import DataDamaged, EngineError, FileMissing, LockLost, RepositoryLocked
 from engine.gotime import format_time, parse_time
 from engine.keys import user_name
 from engine.store import FileKind, Store
@@ -72,27 +72,62 @@ class Holder:
         return f"{kind} of {self.username}@{self.hostname} (process {self.pid}, since {self.time:%Y-%m-%d %H:%M:%S} UTC)"
 
 
+class Lock:
+    """A lock that is held. `renewed`: the time that its file bears."""
+
+    def __init__(self, files: LockFiles, *, is_exclusive: bool) -> None:
+        self._files, self.is_exclusive = files, is_exclusive
+        self._names: list[str] = []
+        self.renewed = datetime.now(UTC)
+
+    def renew(self) -> None:
+        """Write a file with the time of now, then delete the one before it. Raises StoreError's family."""
+        now = datetime.now(UTC)
+        self._names.append(_write(self._files, self.is_exclusive, now))
+        self.renewed = now
+        for name in self._names[:-1]:
+            self._files.store.delete(FileKind.LOCKS, name)
+            self._names.remove(name)
+
+    def release(self) -> None:
+        for name in self._names:
+            self._files.store.delete(FileKind.LOCKS, name)
+
+    def refuse_conflict(self) -> None:
+        """Raise RepositoryLocked if somebody else holds a lock that excludes this one."""
+        _refuse_conflict(self._files, self.is_exclusive, ours=self._names)
+
+    def require_held(self) -> None:
+        """Raise LockLost if others may have taken the lock for stale, and so deleted what it was to protect."""
+        if datetime.now(UTC) - self.renewed > STALE_AFTER:
+            raise LockLost(
+                f"the lock on the repository at {self._files.store.location} could not be renewed since "
+                f"{self.renewed:%Y-%m-%d %H:%M:%S} UTC, so that others may have changed what it protects"
+            )
+
+
 @contextlib.contextmanager
-def hold_lock(files: LockFiles, *, is_exclusive: bool = False) -> Iterator[None]:
-    """Hold a lock for the length of the block. Raises RepositoryLocked, naming the holder that is in the way."""
+def hold_lock(files: LockFiles, *, is_exclusive: bool = False) -> Iterator[Lock]:
+    """Hold a lock for the length of the block. Raises RepositoryLocked, naming the holder that is in the way.
+
+    Whoever makes something final under it asks the lock first, by `require_held`, whether it is still held.
+    """
     remove_stale_locks(files)
-    _refuse_conflict(files, is_exclusive, ours=None)
-    names = [_write(files, is_exclusive)]
+    _refuse_conflict(files, is_exclusive, ours=())
+    lock = Lock(files, is_exclusive=is_exclusive)
     ended = threading.Event()
-    refresher = threading.Thread(
-        target=_refresh, args=(files, is_exclusive, names, ended), name="lock refresh", daemon=True
-    )
+    refresher = threading.Thread(target=_refresh, args=(lock, ended), name="lock refresh", daemon=True)
     try:
+        lock.renew()
         ended.wait(SETTLE_S)
-        _refuse_conflict(files, is_exclusive, ours=names[0])
+        lock.refuse_conflict()
         refresher.start()
-        yield
+        yield lock
     finally:
         ended.set()
         if refresher.is_alive():
             refresher.join()
-        for name in names:
-            files.store.delete(FileKind.LOCKS, name)
+        lock.release()
 
 
 def remove_stale_locks(files: LockFiles) -> int:
@@ -113,16 +148,16 @@ def _holders(files: LockFiles) -> Iterator[tuple[str, Holder]]:
             yield name, Holder.parse(files.load_file(FileKind.LOCKS, name))
 
 
-def _refuse_conflict(files: LockFiles, is_exclusive: bool, ours: str | None) -> None:
+def _refuse_conflict(files: LockFiles, is_exclusive: bool, ours: Collection[str]) -> None:
     now = datetime.now(UTC)
     for name, holder in _holders(files):
-        if name != ours and (is_exclusive or holder.is_exclusive) and not holder.is_stale(now):
+        if name not in ours and (is_exclusive or holder.is_exclusive) and not holder.is_stale(now):
             raise RepositoryLocked(f"the repository at {files.store.location} is locked: there is {holder}")
 
 
-def _write(files: LockFiles, is_exclusive: bool) -> str:
+def _write(files: LockFiles, is_exclusive: bool, time: datetime) -> str:
     content = {
-        "time": format_time(datetime.now(UTC)),
+        "time": format_time(time),
         "exclusive": is_exclusive,
         "hostname": platform.node(),
         "username": user_name(),
@@ -133,14 +168,12 @@ def _write(files: LockFiles, is_exclusive: bool) -> str:
     return files.save_file(FileKind.LOCKS, json.dumps(content).encode())
 
 
-def _refresh(files: LockFiles, is_exclusive: bool, names: list[str], ended: threading.Event) -> None:
+def _refresh(lock: Lock, ended: threading.Event) -> None:
     while not ended.wait(REFRESH_S):
         # A store that is away for a moment must not end a backup of hours: the next round tries again, and a lock
         # outlives five missed rounds.
         with contextlib.suppress(EngineError):
-            names.append(_write(files, is_exclusive))
-            files.store.delete(FileKind.LOCKS, names[0])
-            del names[0]
+            lock.renew()
 
 
 def _process_exists(pid: int) -> bool:

@@ -24,7 +24,7 @@ from engine.errors import (
 )
 from engine.index import Index, decode_index
 from engine.keys import add_key, open_key
-from engine.locks import hold_lock
+from engine.locks import Lock, hold_lock
 from engine.polynomial import random_irreducible
 from engine.readahead import ReadAhead
 from engine.store import Buffer, FileKind, Store
@@ -144,7 +144,7 @@ class Repository:
             raise DataDamaged(f"the content of blob {blob_id.hex()} is not what its name says")
         return plaintext
 
-    def lock(self, *, exclusive: bool = False) -> AbstractContextManager[None]:
+    def lock(self, *, exclusive: bool = False) -> AbstractContextManager[Lock]:
         """Hold a lock for the length of a block. Raises RepositoryLocked."""
         return hold_lock(self, is_exclusive=exclusive)
 

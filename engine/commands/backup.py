@@ -67,7 +67,7 @@ def backup(
     `excludes`: restic's patterns. `parent`: a snapshot whose unchanged files are not read again; "auto" is the newest one of
     this host and these paths, None reads everything. `on_unreadable` is called with a path and the reason. Forks worker
     processes, so it is to be called from a process that can be forked. Raises NothingToBackUp, Cancelled, InvalidPattern,
-    RepositoryLocked and StoreError's family; nothing that was written by then does harm.
+    RepositoryLocked, LockLost and StoreError's family; nothing that was written by then does harm.
     """
     started = clock.monotonic()
     begun = datetime.now(UTC).astimezone()
@@ -77,7 +77,7 @@ def backup(
     patterns = compile_patterns(excludes)
     targets = _readable_targets(paths, meter, unreadable)
     keep_freed_buffers()
-    with repository.lock():
+    with repository.lock() as lock:
         repository.load_index()
         older = _choose_parent(repository, parent, host, targets, taken)
         if older is not None and older.summary is not None:
@@ -138,6 +138,7 @@ def backup(
             program_version=PROGRAM_VERSION,
             summary=summary,
         )
+        lock.require_held()
         snapshot_id = save_snapshot(repository, snapshot)
     meter.report()
     return BackupSummary(

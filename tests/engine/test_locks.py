@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from engine import locks
-from engine.errors import RepositoryLocked, StoreUnreachable
+from engine.commands.backup import backup
+from engine.errors import LockLost, RepositoryLocked, StoreUnreachable
 from engine.gotime import format_time
 from engine.locks import remove_stale_locks
 from engine.store import FileKind
@@ -52,9 +53,9 @@ def test_an_exclusive_lock_stands_alone(repository, held, wanted):
 def test_of_two_who_write_at_once_none_goes_on_beside_the_other(repository, monkeypatch):
     written = locks._write
 
-    def write_and_meet(files, is_exclusive):
+    def write_and_meet(*arguments):
         write_lock(repository, exclusive=True)  # appears between our look and our lock
-        return written(files, is_exclusive)
+        return written(*arguments)
 
     monkeypatch.setattr(locks, "_write", write_and_meet)
     with pytest.raises(RepositoryLocked, match="elsewhere"), repository.lock():
@@ -84,26 +85,51 @@ def test_a_live_lock_is_never_removed(repository):
 
 
 def test_a_lock_is_renewed_by_a_new_file_before_the_old_one_goes(repository, monkeypatch):
-    name, ended = write_lock(repository), _Rounds(1)
-    monkeypatch.setattr(repository.store, "delete", lambda kind, old: seen.append((old, len(names(repository)))), raising=False)
-    seen, held = [], [name]
-    locks._refresh(repository, False, held, ended)
-    assert seen == [(name, 2)]
-    assert held != [name]
+    seen = []
+    delete = repository.store.delete
+    with repository.lock() as lock:
+        (name,) = names(repository)
+        monkeypatch.setattr(
+            repository.store, "delete", lambda kind, old: (seen.append((old, len(names(repository)))), delete(kind, old))
+        )
+        locks._refresh(lock, _Rounds(1))
+        assert seen == [(name, 2)]
+        assert len(names(repository) - {name}) == 1
+    assert names(repository) == set()
 
 
 def test_a_store_that_is_away_for_a_moment_does_not_end_the_renewal(repository, monkeypatch):
     written, failures = locks._write, iter([True, False])
 
-    def write(files, is_exclusive):
+    def write(*arguments):
         if next(failures):
             raise StoreUnreachable("away")
-        return written(files, is_exclusive)
+        return written(*arguments)
 
-    monkeypatch.setattr(locks, "_write", write)
-    held = [write_lock(repository)]
-    locks._refresh(repository, False, held, _Rounds(2))
-    assert names(repository) == set(held)
+    with repository.lock() as lock:
+        first = lock.renewed
+        monkeypatch.setattr(locks, "_write", write)
+        locks._refresh(lock, _Rounds(2))
+        assert lock.renewed > first
+        assert len(names(repository)) == 1
+    assert names(repository) == set()
+
+
+def test_a_lock_that_was_not_renewed_in_time_is_no_longer_held(repository):
+    with repository.lock() as lock:
+        lock.renewed -= timedelta(minutes=29)
+        lock.require_held()
+        lock.renewed -= timedelta(minutes=2)
+        with pytest.raises(LockLost, match="could not be renewed"):
+            lock.require_held()
+
+
+def test_a_backup_that_lost_its_lock_takes_no_snapshot(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "STALE_AFTER", timedelta(seconds=-1))
+    (tmp_path / "file").write_text("content")
+    with pytest.raises(LockLost):
+        backup(repository, [tmp_path], host="here")
+    assert list(repository.store.list(FileKind.SNAPSHOTS)) == []
 
 
 class _Rounds:
