@@ -1,0 +1,10 @@
+"""The engine's command line: `python -m engine -r REPO VERB …`, with restic's words, options and exit statuses.
+
+0: done; 1: failed; 3: a backup is incomplete, since some files could not be read; 130: interrupted. With `--json` standard
+output holds JSON in restic's shapes. What a verb does lives in `engine.commands`; here it is only called and shown: `main` reads
+the words, `run` is what verbs share, `saving`, `looking`, `restoring` and `keeping` are the verbs.
+"""
+
+from engine.cli.main import main
+
+__all__ = ["main"]

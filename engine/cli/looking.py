@@ -1,0 +1,87 @@
+"""Verbs that show what a repository holds."""
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+
+from engine.cli.run import DONE, Run, Verb
+from engine.terminal import size_text
+
+
+def snapshots(run: Run) -> int:
+    from engine.commands.snapshots import list_snapshots
+
+    found = list_snapshots(run.open())
+    if run.options.json:
+        shown = [{**json.loads(one.encode()), "id": one.id, "short_id": one.short_id} for one in found]
+        print(json.dumps(shown))
+        return DONE
+    for one in found:
+        tags = f"  [{','.join(one.tags)}]" if one.tags else ""
+        print(f"{one.short_id}  {one.time:%Y-%m-%d %H:%M:%S}  {one.hostname}  {' '.join(one.paths)}{tags}")
+    print(f"{len(found)} snapshots")
+    return DONE
+
+
+def ls(run: Run) -> int:
+    from engine.commands.ls import open_snapshot, walk
+
+    repository = run.open()
+    snapshot = open_snapshot(repository, run.options.snapshot)
+    if run.options.json:
+        head = json.loads(snapshot.encode())
+        print(json.dumps({**head, "id": snapshot.id, "short_id": snapshot.short_id, "struct_type": "snapshot"}))
+    for path, node in walk(repository, snapshot, os.fsencode(run.options.path)):
+        if run.options.json:
+            entry = {**json.loads(node.to_json()), "path": path.decode(errors="replace"), "struct_type": "node"}
+            entry.pop("content", None)
+            print(json.dumps(entry))
+        else:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(path + b"\n")
+    sys.stdout.buffer.flush()
+    return DONE
+
+
+def _ls_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("snapshot")
+    parser.add_argument("path", nargs="?", default="/")
+
+
+def stats(run: Run) -> int:
+    from engine.commands.stats import stats
+
+    found = stats(run.open(), run.options.snapshot)
+    run.show(
+        {**asdict(found), "total_size": found.restore_size, "total_file_count": found.files},
+        f"{found.snapshots} snapshots restore to {found.files} files, {size_text(found.restore_size)}\n"
+        f"the repository holds {found.blobs} blobs in {found.packs} packs: {size_text(found.stored_size)}",
+    )
+    return DONE
+
+
+def _stats_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("snapshot", nargs="?")
+
+
+def cat(run: Run) -> int:
+    from engine.commands.cat import cat
+
+    sys.stdout.buffer.write(cat(run.open(), run.options.kind, run.options.id))
+    sys.stdout.buffer.flush()
+    return DONE
+
+
+def _cat_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", choices=("config", "snapshot", "index", "lock", "key", "blob", "tree", "pack"))
+    parser.add_argument("id", nargs="?", default="")
+
+
+VERBS = (
+    Verb("snapshots", "list snapshots", snapshots),
+    Verb("ls", "list what a snapshot holds", ls, _ls_arguments),
+    Verb("stats", "count", stats, _stats_arguments),
+    Verb("cat", "show a piece of the repository", cat, _cat_arguments),
+)

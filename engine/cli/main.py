@@ -1,0 +1,60 @@
+"""Reading the words of a command line, and turning what a verb comes to into an exit status."""
+
+import argparse
+import os
+import signal
+import sys
+
+from engine import cli
+from engine.cli import keeping, looking, restoring, saving
+from engine.cli.run import FAILED, INTERRUPTED, Run
+from engine.errors import Cancelled, EngineError
+
+VERBS = (*saving.VERBS, *looking.VERBS, *restoring.VERBS, *keeping.VERBS)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the words say; return the exit status."""
+    options = parse_arguments(arguments)
+    run = Run(options)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, run.interrupt)
+    try:
+        status: int = options.verb.act(run)
+        return status
+    except Cancelled:
+        run.fail("interrupted")
+        return INTERRUPTED
+    except EngineError as error:
+        run.fail(str(error))
+        return FAILED
+    except BrokenPipeError:
+        # Who reads our output has had enough; Python would complain once more when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        run.fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return FAILED
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options, with the Verb itself as `verb`. Ends the process with status 2 when the words are wrong."""
+    top = argparse.ArgumentParser(prog="engine", description=(cli.__doc__ or "").split("\n")[0], parents=[_common()])
+    top.set_defaults(repo=None, password_file=None, json=False, quiet=False)
+    words = top.add_subparsers(required=True, metavar="VERB")
+    for verb in VERBS:
+        parser = words.add_parser(verb.name, help=verb.about, parents=[_common()])
+        parser.set_defaults(verb=verb)
+        verb.arguments(parser)
+    return top.parse_args(arguments)
+
+
+def _common() -> argparse.ArgumentParser:
+    """Return the options that every verb takes, before its name and after it; each parser needs its own."""
+    common = argparse.ArgumentParser(add_help=False)
+    # Without defaults: those of the verb would undo what stood before it.
+    common.add_argument("-r", "--repo", default=argparse.SUPPRESS, help="directory or s3:http://host:port/bucket[/prefix]")
+    common.add_argument("--password-file", "-p", default=argparse.SUPPRESS, metavar="FILE")
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for machines")
+    common.add_argument("--quiet", "-q", action="store_true", default=argparse.SUPPRESS)
+    return common

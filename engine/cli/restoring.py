@@ -1,0 +1,72 @@
+"""Verbs that bring content back."""
+
+import argparse
+import os
+import sys
+from dataclasses import asdict
+
+from engine.cli.run import DONE, FAILED, Run, Verb
+from engine.terminal import size_text
+
+
+def restore(run: Run) -> int:
+    from engine.commands.restore import restore
+
+    options = run.options
+    name, _colon, folder = options.snapshot.partition(":")
+    summary = restore(
+        run.open(),
+        name,
+        os.fsencode(options.target),
+        include=[*options.include, *([folder] if folder else [])],
+        exclude=options.exclude,
+        overwrite=options.overwrite,
+        verify=options.verify,
+        on_progress=run.on_progress,
+        on_error=run.tell_unreadable,
+        cancel=run.cancel,
+    )
+    run.show(
+        {
+            "message_type": "summary",
+            **asdict(summary),
+            "total_bytes": summary.bytes_restored,
+            "seconds_elapsed": summary.duration_s,
+        },
+        f"restored {summary.files_restored} files, {size_text(summary.bytes_restored)} in {summary.duration_s:.1f} s"
+        + (f"; verified {summary.files_verified}" if options.verify else ""),
+    )
+    return FAILED if summary.errors else DONE
+
+
+def _restore_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("snapshot", help="id, its beginning, or latest; :/folder after it restores that alone")
+    parser.add_argument("--target", "-t", required=True, metavar="DIR")
+    parser.add_argument("--include", "-i", action="append", default=[], metavar="PATH")
+    parser.add_argument("--exclude", "-e", action="append", default=[], metavar="PATTERN")
+    parser.add_argument("--overwrite", default="always", choices=("always", "if-changed", "if-newer", "never"))
+    parser.add_argument("--verify", action="store_true", help="read everything back")
+
+
+def dump(run: Run) -> int:
+    from engine.commands.dump import dump_file, dump_tar
+    from engine.commands.ls import find_node, open_snapshot
+
+    repository, path = run.open(), os.fsencode(run.options.path)
+    snapshot = open_snapshot(repository, run.options.snapshot)
+    pieces = dump_tar if find_node(repository, snapshot, path).is_dir else dump_file
+    for piece in pieces(repository, snapshot, path):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+    return DONE
+
+
+def _dump_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("snapshot")
+    parser.add_argument("path")
+
+
+VERBS = (
+    Verb("restore", "restore a snapshot or a part of it", restore, _restore_arguments, can_cancel=True),
+    Verb("dump", "write a file, or a directory as tar, to standard output", dump, _dump_arguments),
+)

@@ -1,0 +1,97 @@
+"""One call of the command: its options, the repository it is about, and how it speaks to people and machines."""
+
+import argparse
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from engine.errors import Cancelled, EngineError
+from engine.progress import Progress
+from engine.repository import Repository
+from engine.store import Store
+from engine.terminal import ProgressLine
+
+DONE, FAILED, INCOMPLETE, INTERRUPTED = 0, 1, 3, 130
+
+
+class Run:
+    """What a verb is given."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.cancel = threading.Event()
+        self.line = ProgressLine(is_json=options.json, is_quiet=options.quiet)
+
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Ask the verb to stop; one that cannot be asked, or is asked twice, ends where it stands."""
+        if self.cancel.is_set() or not self.options.verb.can_cancel:
+            raise Cancelled
+        self.cancel.set()
+
+    @property
+    def on_progress(self) -> Callable[[Progress], None] | None:
+        return self.line.progress if self.line.is_shown else None
+
+    def open(self) -> Repository:
+        return Repository.open(self.store(), self.password())
+
+    def store(self) -> Store:
+        from engine.backends import open_store
+
+        location = self.options.repo or os.environ.get("RESTIC_REPOSITORY")
+        if not location:
+            raise EngineError("which repository? name it with -r or RESTIC_REPOSITORY")
+        return open_store(location)
+
+    def password(self) -> str:
+        file = self.options.password_file or os.environ.get("RESTIC_PASSWORD_FILE")
+        password = read_password(file) if file else os.environ.get("RESTIC_PASSWORD", "")
+        if not password:
+            raise EngineError("a password is needed: give --password-file or RESTIC_PASSWORD")
+        return password
+
+    def show(self, message: dict[str, Any], text: str) -> None:
+        """Print the outcome: `message` for machines, `text` for people."""
+        self.line.clear()
+        if self.options.json:
+            print(json.dumps(message))
+        elif not self.options.quiet:
+            print(text)
+
+    def tell(self, message: dict[str, Any], text: str) -> None:
+        """Print something beside the outcome, on standard error."""
+        self.line.clear()
+        print(json.dumps(message) if self.options.json else text, file=sys.stderr)
+
+    def tell_unreadable(self, path: bytes, reason: str) -> None:
+        item = path.decode(errors="replace")
+        message = {"message_type": "error", "error": {"message": reason}, "during": self.options.verb.name, "item": item}
+        self.tell(message, f"{item}: {reason}")
+
+    def fail(self, sentence: str) -> None:
+        self.tell({"message_type": "exit_error", "code": FAILED, "message": sentence}, f"engine: {sentence}")
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A word of the command line. `act` returns the exit status; `can_cancel`: it looks at the run's `cancel`."""
+
+    name: str
+    about: str
+    act: Callable[[Run], int]
+    arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    can_cancel: bool = False
+
+
+def read_password(file: str) -> str:
+    """Return the first line's worth of a password file. Raises EngineError, OSError."""
+    try:
+        with open(file, encoding="utf-8") as lines:
+            return lines.read().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise EngineError(f"the password file {file} is not text in UTF-8") from error

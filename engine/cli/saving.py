@@ -1,0 +1,91 @@
+"""Verbs that put something into a repository."""
+
+import argparse
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from engine.cli.run import DONE, INCOMPLETE, Run, Verb
+from engine.repository import Repository
+from engine.terminal import size_text
+
+
+def init(run: Run) -> int:
+    repository = Repository.init(run.store(), run.password(), version=run.options.repository_version)
+    run.show(
+        {"message_type": "initialized", "id": repository.config.id, "repository": repository.store.location},
+        f"created repository {repository.config.id[:10]} at {repository.store.location}",
+    )
+    return DONE
+
+
+def _init_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repository-version", type=int, default=2, choices=(1, 2))
+
+
+def backup(run: Run) -> int:
+    from engine.commands.backup import backup
+
+    options = run.options
+    summary = backup(
+        run.open(),
+        options.paths,
+        excludes=[*options.exclude, *_patterns(options.exclude_file)],
+        host=options.host,
+        tags=[tag for tags in options.tag for tag in tags.split(",") if tag],
+        time=options.time,
+        parent=None if options.force else options.parent,
+        on_progress=run.on_progress,
+        on_unreadable=run.tell_unreadable,
+        cancel=run.cancel,
+    )
+    run.show(
+        {
+            "message_type": "summary",
+            **asdict(summary),
+            "data_added": summary.bytes_added,
+            "data_added_packed": summary.bytes_stored,
+            "total_files_processed": summary.files_total,
+            "total_bytes_processed": summary.bytes_total,
+            "total_duration": summary.duration_s,
+        },
+        f"files: {summary.files_new} new, {summary.files_changed} changed, {summary.files_unmodified} unmodified\n"
+        f"added: {size_text(summary.bytes_added)} ({size_text(summary.bytes_stored)} stored)\n"
+        f"processed: {summary.files_total} files, {size_text(summary.bytes_total)} in {summary.duration_s:.1f} s\n"
+        f"snapshot {(summary.snapshot_id or '')[:8]} saved",
+    )
+    return INCOMPLETE if summary.errors else DONE
+
+
+def _backup_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument("--exclude", "-e", action="append", default=[], metavar="PATTERN")
+    parser.add_argument("--exclude-file", action="append", default=[], metavar="FILE")
+    parser.add_argument("--tag", action="append", default=[], metavar="TAG[,TAG…]")
+    parser.add_argument("--host", "-H", default=platform.node())
+    parser.add_argument("--parent", default="auto", metavar="SNAPSHOT")
+    parser.add_argument("--force", "-f", action="store_true", help="read everything anew")
+    parser.add_argument("--time", type=_moment, metavar="ISO")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is no ISO 8601 time") from error
+    return moment if moment.tzinfo else moment.astimezone(UTC)
+
+
+def _patterns(files: list[str]) -> list[str]:
+    """Return the patterns in files, one a line, without comments and blank lines."""
+    patterns = []
+    for name in files:
+        with open(name, encoding="utf-8", errors="surrogateescape") as lines:
+            patterns += [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return patterns
+
+
+VERBS = (
+    Verb("init", "make a repository", init, _init_arguments),
+    Verb("backup", "take a snapshot of files and directories", backup, _backup_arguments, can_cancel=True),
+)
