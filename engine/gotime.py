@@ -7,31 +7,27 @@ microsecond.
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EARLIEST_S, _LATEST_S = -62167219200, 253402300799  # the years 0 to 9999: Go has no others in JSON
-_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-])(\d\d):(\d\d))")
+_SECOND = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:Z|([+-])(\d\d):(\d\d))", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = _EPOCH.toordinal()
-
-# Entries of a tree often share the second; formatting the calendar part once is most of the cost of a time.
-_seconds_cache: dict[int, tuple[str, str]] = {}
+# Entries of a tree often share the second, and the calendar part is most of the cost of a time.
+_SECONDS_KEPT = 8192
 
 
 def format_ns(time_ns: int) -> str:
     """Local time in RFC 3339 with nanoseconds and trimmed zeros, as Go's ``time.RFC3339Nano``."""
     seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    try:
-        calendar, zone = _seconds_cache[seconds]
-    except KeyError:
-        if len(_seconds_cache) > 50_000:
-            _seconds_cache.clear()
-        calendar, zone = _seconds_cache[seconds] = _format_seconds(seconds)
+    calendar, zone = _format_seconds(seconds)
     if nanoseconds:
         fraction = f"{nanoseconds:09d}".rstrip("0")
         return f"{calendar}.{fraction}{zone}"
     return calendar + zone
 
 
+@lru_cache(maxsize=_SECONDS_KEPT)
 def _format_seconds(seconds: int) -> tuple[str, str]:
     local = time.localtime(min(max(seconds, _EARLIEST_S), _LATEST_S))
     year = min(max(local.tm_year, 0), 9999)
@@ -47,24 +43,30 @@ def _format_seconds(seconds: int) -> tuple[str, str]:
 
 def parse_ns(text: str) -> int:
     """Nanoseconds since 1970 of a time in RFC 3339. Raises ValueError."""
-    found = _TIME.fullmatch(text)
-    if found is None:
+    if text.endswith("Z"):
+        second, fraction, zone = text[:19], text[19:-1], "Z"
+    else:
+        second, fraction, zone = text[:19], text[19:-6], text[-6:]
+    if fraction and (fraction[0] != "." or not fraction.isascii() or not fraction[1:].isdigit()):
         raise ValueError(f"not a time: {text!r}")
-    if found[8] is None and found[1] != "0000":
-        # Nearly all times are of this form, and a restore reads three of them for each entry.
-        moment = datetime.fromisoformat(text[:19])
-        seconds = (moment.toordinal() - _EPOCH_DAY) * 86_400 + moment.hour * 3600 + moment.minute * 60 + moment.second
-        return seconds * 1_000_000_000 + int((found[7] or "").ljust(9, "0"))
-    year, month, day, hour, minute, second, fraction, sign, zone_hours, zone_minutes = found.groups()
+    return _parse_seconds(second, zone) * 1_000_000_000 + (int(fraction[1:10].ljust(9, "0")) if fraction else 0)
+
+
+@lru_cache(maxsize=_SECONDS_KEPT)
+def _parse_seconds(second: str, zone: str) -> int:
+    found = _SECOND.fullmatch(second + zone)
+    if found is None:
+        raise ValueError(f"not a time: {second + zone!r}")
+    year, month, day, hour, minute, seconds, sign, zone_hours, zone_minutes = found.groups()
     if year == "0000":  # Python's calendar starts with year 1; the year before it is a leap year
         days = datetime(4, int(month), int(day)).toordinal() - datetime(4, 1, 1).toordinal() - 365
     else:
         days = datetime(int(year), int(month), int(day)).toordinal()
-    seconds = ((days - _EPOCH_DAY) * 24 + int(hour)) * 3600 + int(minute) * 60 + int(second)
+    total = ((days - _EPOCH_DAY) * 24 + int(hour)) * 3600 + int(minute) * 60 + int(seconds)
     if sign:
         offset = int(zone_hours) * 3600 + int(zone_minutes) * 60
-        seconds -= offset if sign == "+" else -offset
-    return seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+        total -= offset if sign == "+" else -offset
+    return total
 
 
 def format_time(moment: datetime) -> str:

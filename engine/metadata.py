@@ -14,7 +14,7 @@ import pwd
 import stat
 from functools import lru_cache
 
-from engine.node import TYPE_OF_FORMAT, Node, go_mode, unix_permissions
+from engine.node import TYPE_OF_FORMAT, Node, go_mode, stat_json, unix_permissions
 
 _NO_XATTRS = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES)
 
@@ -54,6 +54,36 @@ def read_node(
         read_xattrs(path if descriptor is None else descriptor),
         status.st_rdev if kind in ("dev", "chardev") else 0,
         () if is_file else None,
+    )
+
+
+def stat_head(name: bytes, status: os.stat_result) -> str:
+    """The beginning of the JSON of an entry's node (see `node.stat_json`), empty for what is not backed up.
+
+    It has the change time and the inode, so that an entry whose JSON in an older snapshot begins the same has the same
+    extended attributes, link target and device too: none of these changes without the change time.
+    """
+    mode = status.st_mode
+    kind = TYPE_OF_FORMAT.get(stat.S_IFMT(mode))
+    if kind is None or kind == "socket":
+        return ""
+    links = status.st_nlink if kind not in ("dir", "fifo") else 0
+    mtime_ns = status.st_mtime_ns
+    return stat_json(
+        name,
+        kind,
+        go_mode(mode),
+        mtime_ns,
+        mtime_ns,
+        status.st_ctime_ns,
+        status.st_uid,
+        status.st_gid,
+        user_name(status.st_uid),
+        group_name(status.st_gid),
+        status.st_ino,
+        status.st_dev if links > 1 else 0,
+        status.st_size if kind == "file" else 0,
+        links,
     )
 
 

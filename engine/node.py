@@ -12,11 +12,13 @@ import json
 import re
 import stat
 from base64 import b64decode, b64encode
-from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+
+import msgspec
 
 from engine.errors import DataDamaged
 from engine.gotime import format_ns, parse_ns
+from engine.store import Buffer
 
 _quote_json = json.encoder.encode_basestring
 
@@ -43,8 +45,7 @@ TYPE_OF_FORMAT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A file, directory or other entry. Names and targets are raw bytes, times nanoseconds since 1970, ids 32 raw bytes.
 
     ``mode`` is Go's ``os.FileMode``; `unix_permissions` gives the twelve bits that ``chmod`` takes. ``content`` is None
@@ -63,7 +64,7 @@ class Node:
     group: str = ""
     inode: int = 0
     # Only of interest where hard links are; restic before 0.17 wrote it always, which makes no node another.
-    device_id: int = field(default=0, compare=False)
+    device_id: int = 0
     size: int = 0
     links: int = 0
     linktarget: bytes = b""
@@ -71,6 +72,12 @@ class Node:
     device: int = 0
     content: tuple[bytes, ...] | None = None
     subtree: bytes | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Node) and all(getattr(self, name) == getattr(other, name) for name in _COMPARED)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.type, self.inode, self.mtime_ns))
 
     @property
     def is_dir(self) -> bool:
@@ -83,27 +90,13 @@ class Node:
 
     def head_json(self) -> str:
         """The JSON up to and including ``"content":`` - everything that can be said without reading the file."""
-        mtime = format_ns(self.mtime_ns)
-        atime = mtime if self.atime_ns == self.mtime_ns else format_ns(self.atime_ns)
-        ctime = mtime if self.ctime_ns == self.mtime_ns else format_ns(self.ctime_ns)
-        parts = [f'{{"name":{quote_name(self.name)},"type":"{self.type}"']
-        if self.mode:
-            parts.append(f'"mode":{self.mode}')
-        parts.append(f'"mtime":"{mtime}","atime":"{atime}","ctime":"{ctime}","uid":{self.uid},"gid":{self.gid}')
-        if self.user:
-            parts.append(f'"user":{go_string(self.user)}')
-        if self.group:
-            parts.append(f'"group":{go_string(self.group)}')
-        if self.inode:
-            parts.append(f'"inode":{self.inode}')
-        if self.device_id:
-            parts.append(f'"device_id":{self.device_id}')
-        if self.size:
-            parts.append(f'"size":{self.size}')
-        if self.links:
-            parts.append(f'"links":{self.links}')
-        if self.linktarget:
-            parts.extend(_linktarget_json(self.linktarget))
+        start = stat_json(
+            self.name, self.type, self.mode, self.mtime_ns, self.atime_ns, self.ctime_ns, self.uid, self.gid, self.user,
+            self.group, self.inode, self.device_id, self.size, self.links,
+        )  # fmt: skip
+        if not (self.linktarget or self.xattrs or self.device):
+            return start + '"content":'
+        parts = _linktarget_json(self.linktarget) if self.linktarget else []
         if self.xattrs:
             listed = ",".join(
                 f'{{"name":{go_string(name)},"value":"{b64encode(value).decode()}"}}' for name, value in self.xattrs
@@ -111,47 +104,116 @@ class Node:
             parts.append(f'"extended_attributes":[{listed}]')
         if self.device:
             parts.append(f'"device":{self.device}')
-        parts.append('"content":')
-        return ",".join(parts)
+        return f'{start}{",".join(parts)},"content":'
 
     @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> Node:
-        """The node in a decoded JSON object. Raises DataDamaged when it is not one."""
+    def from_json(cls, text: Buffer | str) -> Node:
+        """The node in a JSON object. Raises DataDamaged when it is not one."""
         try:
-            target = raw.get("linktarget_raw")
-            content = raw.get("content")
-            subtree = raw.get("subtree")
-            # Most entries were never changed after they were written, and none has an access time of its own.
-            mtime, atime, ctime = raw.get("mtime"), raw.get("atime"), raw.get("ctime")
-            mtime_ns = parse_ns(mtime) if mtime is not None else 0
+            raw = _decode_raw(text)
+            mtime_ns = parse_ns(raw.mtime) if raw.mtime is not None else 0
             node = cls(
-                name=unquote_name(raw["name"]),
-                type=raw["type"],
-                mode=raw.get("mode", 0),
-                mtime_ns=mtime_ns,
-                atime_ns=mtime_ns if atime == mtime else parse_ns(atime) if atime is not None else 0,
-                ctime_ns=mtime_ns if ctime == mtime else parse_ns(ctime) if ctime is not None else 0,
-                uid=raw.get("uid", 0),
-                gid=raw.get("gid", 0),
-                user=raw.get("user", ""),
-                group=raw.get("group", ""),
-                inode=raw.get("inode", 0),
-                device_id=raw.get("device_id", 0),
-                size=raw.get("size", 0),
-                links=raw.get("links", 0),
-                linktarget=b64decode(target) if target else raw.get("linktarget", "").encode(),
-                xattrs=tuple(
-                    (attribute["name"], b64decode(attribute["value"] or ""))
-                    for attribute in raw.get("extended_attributes") or ()
-                ),
-                device=raw.get("device", 0),
-                content=None if content is None else tuple(map(_decode_id, content)),
-                subtree=None if subtree is None else _decode_id(subtree),
+                unquote_name(raw.name),
+                raw.type,
+                raw.mode,
+                mtime_ns,
+                # Most entries were never changed after they were written, and none has an access time of its own.
+                mtime_ns if raw.atime == raw.mtime else parse_ns(raw.atime) if raw.atime is not None else 0,
+                mtime_ns if raw.ctime == raw.mtime else parse_ns(raw.ctime) if raw.ctime is not None else 0,
+                raw.uid,
+                raw.gid,
+                raw.user,
+                raw.group,
+                raw.inode,
+                raw.device_id,
+                raw.size,
+                raw.links,
+                b64decode(raw.linktarget_raw) if raw.linktarget_raw else raw.linktarget.encode(),
+                tuple((found.name, b64decode(found.value or "")) for found in raw.extended_attributes or ()),
+                raw.device,
+                None if raw.content is None else tuple(map(_decode_id, raw.content)),
+                None if raw.subtree is None else _decode_id(raw.subtree),
             )
             _check_values(node)
             return node
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
             raise DataDamaged(f"A directory entry in the repository cannot be read: {error}") from error
+
+
+_COMPARED = tuple(name for name in Node.__struct_fields__ if name != "device_id")
+
+
+class _RawAttribute(msgspec.Struct, gc=False):
+    name: str
+    value: str | None = None
+
+
+class _RawNode(msgspec.Struct, gc=False):
+    """A node as its JSON has it."""
+
+    name: str
+    type: str
+    mode: int = 0
+    mtime: str | None = None
+    atime: str | None = None
+    ctime: str | None = None
+    uid: int = 0
+    gid: int = 0
+    user: str = ""
+    group: str = ""
+    inode: int = 0
+    device_id: int = 0
+    size: int = 0
+    links: int = 0
+    linktarget: str = ""
+    linktarget_raw: str | None = None
+    extended_attributes: list[_RawAttribute] | None = None
+    device: int = 0
+    content: list[str] | None = None
+    subtree: str | None = None
+
+
+_decode_raw = msgspec.json.Decoder(_RawNode).decode
+
+
+def stat_json(
+    name: bytes,
+    kind: str,
+    mode: int,
+    mtime_ns: int,
+    atime_ns: int,
+    ctime_ns: int,
+    uid: int,
+    gid: int,
+    user: str,
+    group: str,
+    inode: int,
+    device_id: int,
+    size: int,
+    links: int,
+) -> str:
+    """The beginning of a node's JSON, with its last comma: what ``stat`` alone can say. Parameters as in `Node`."""
+    mtime = format_ns(mtime_ns)
+    atime = mtime if atime_ns == mtime_ns else format_ns(atime_ns)
+    ctime = mtime if ctime_ns == mtime_ns else format_ns(ctime_ns)
+    text = f'{{"name":{quote_name(name)},"type":"{kind}",'
+    if mode:
+        text += f'"mode":{mode},'
+    text += f'"mtime":"{mtime}","atime":"{atime}","ctime":"{ctime}","uid":{uid},"gid":{gid},{_owner_json(user, group)}'
+    if inode:
+        text += f'"inode":{inode},'
+    if device_id:
+        text += f'"device_id":{device_id},'
+    if size:
+        text += f'"size":{size},'
+    if links:
+        text += f'"links":{links},'
+    return text
+
+
+@lru_cache(maxsize=1024)
+def _owner_json(user: str, group: str) -> str:
+    return (f'"user":{go_string(user)},' if user else "") + (f'"group":{go_string(group)},' if group else "")
 
 
 def _check_values(node: Node) -> None:

@@ -7,32 +7,37 @@ Format: ``Trees and Data`` in restic's ``doc/design.rst``: ``{"nodes":[...]}`` a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+
+import msgspec
 
 from engine.errors import DataDamaged
 from engine.node import Node, unquote_name
 
-_decode = json.JSONDecoder().raw_decode
 _OPENING = '{"nodes":['
+
+
+class RawNode(msgspec.Struct, gc=False):
+    """What is needed of an entry to compare it without decoding every field. `text`: its JSON as it stands."""
+
+    name: bytes
+    text: str
+    content: list[str] | None
+    subtree: str | None
 
 
 def iter_nodes(tree: bytes) -> Iterator[Node]:
     """The entries of a tree blob, one at a time. Raises DataDamaged when it is not a tree."""
-    for raw, _ in _iter_objects(tree):
-        yield Node.from_json(raw)
+    return map(Node.from_json, _nodes(tree))
 
 
-def iter_raw_nodes(tree: bytes) -> Iterator[tuple[bytes, dict[str, Any], str]]:
-    """Each entry's raw name, decoded JSON and JSON text as it stands: for comparing without decoding every field.
-
-    The text is empty where the tree's writer spaced its JSON otherwise. Raises DataDamaged.
-    """
-    for raw, text in _iter_objects(tree):
+def iter_raw_nodes(tree: bytes) -> Iterator[RawNode]:
+    """The entries of a tree blob as they stand. Raises DataDamaged when it is not a tree."""
+    for raw in _nodes(tree):
         try:
-            yield unquote_name(raw["name"]), raw, text
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            key = _decode_key(raw)
+            yield RawNode(unquote_name(key.name), str(raw, "utf-8"), key.content, key.subtree)
+        except (msgspec.DecodeError, ValueError) as error:
             raise DataDamaged("A tree in the repository has an entry without a readable name.") from error
 
 
@@ -46,32 +51,22 @@ def join_nodes(encoded: Iterable[str]) -> bytes:
     return f'{_OPENING}{",".join(encoded)}]}}\n'.encode()
 
 
-def _iter_objects(tree: bytes) -> Iterator[tuple[dict[str, Any], str]]:
+class _Tree(msgspec.Struct):
+    nodes: list[msgspec.Raw] | None = None
+
+
+class _Key(msgspec.Struct, gc=False):
+    name: str
+    content: list[str] | None = None
+    subtree: str | None = None
+
+
+_decode_tree = msgspec.json.Decoder(_Tree).decode
+_decode_key = msgspec.json.Decoder(_Key).decode
+
+
+def _nodes(tree: bytes) -> list[msgspec.Raw]:
     try:
-        text = tree.decode()
-        if not text.startswith(_OPENING):
-            yield from _iter_reformatted(text)
-            return
-        position = len(_OPENING)
-        if text[position] == "]":
-            return
-        while True:
-            raw, end = _decode(text, position)
-            yield raw, text[position:end]
-            if text[end] == "]":
-                return
-            if text[end] != ",":
-                raise ValueError("entries are not separated")
-            position = end + 1
-    except (ValueError, IndexError, RecursionError) as error:
+        return _decode_tree(tree).nodes or []
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise DataDamaged("A tree in the repository is damaged.") from error
-
-
-def _iter_reformatted(text: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Trees of writers that space or order their JSON otherwise."""
-    tree = json.loads(text)
-    nodes = tree.get("nodes") if isinstance(tree, dict) else None
-    if not isinstance(tree, dict) or not (nodes is None or isinstance(nodes, list)):
-        raise ValueError("not a tree")
-    for raw in nodes or ():
-        yield raw, ""

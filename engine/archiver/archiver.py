@@ -15,9 +15,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
+
+from msgspec.structs import replace
 
 from engine.archiver.batch import split_ids
 from engine.archiver.large import ArchivedFile, LargeFiles

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import replace
-from typing import Any
+import stat
+
+from msgspec.structs import replace
 
 from engine.archiver.batch import SMALL_FILE, SmallFiles
 from engine.archiver.messages import DirectoryJob, LargeFile, Listing, Split, Subdirectory
@@ -14,14 +14,14 @@ from engine.blob import ID_SIZE, BlobType
 from engine.errors import DataDamaged
 from engine.filter import PathFilter
 from engine.index import Index
-from engine.metadata import read_node
+from engine.metadata import read_node, stat_head
 from engine.node import Node, content_json
-from engine.tree import iter_raw_nodes, join_nodes
+from engine.tree import RawNode, iter_raw_nodes, join_nodes
 
 # Larger directories are shared among the workers.
 ENTRIES_AT_ONCE = 2000
 
-Previous = dict[bytes, tuple[dict[str, Any], str]]
+Previous = dict[bytes, RawNode]
 
 
 class DirectoryLister:
@@ -57,18 +57,18 @@ class DirectoryLister:
                 listing.entries.append(entry)
         return listing
 
-    def _entry(
-        self, path: bytes, name: bytes, previous: tuple[dict[str, Any], str] | None, listing: Listing
-    ) -> str | Subdirectory | LargeFile | None:
+    def _entry(self, path: bytes, name: bytes, previous: RawNode | None, listing: Listing) -> str | Subdirectory | LargeFile | None:
         status = os.lstat(path)
+        if previous is not None:
+            start = stat_head(name, status)
+            if start and previous.text.startswith(start):
+                entry = self._same_entry(status, previous, listing)
+                if entry is not None:
+                    return entry
         node = read_node(path, name, status)
         if node is None:
             return None
         head = node.head_json()
-        if previous is not None and previous[1].startswith(head):
-            entry = self._same_entry(node, head, *previous, listing)
-            if entry is not None:
-                return entry
         older = _decode(previous)
         if node.type == "dir":
             known = older is not None and older.is_dir
@@ -83,19 +83,19 @@ class DirectoryLister:
             return LargeFile(name, older)
         return self._small_file(path, node, head, status, older, listing)
 
-    def _same_entry(
-        self, node: Node, head: str, raw: dict[str, Any], text: str, listing: Listing
-    ) -> str | Subdirectory | None:
-        """The entry whose JSON has not changed but perhaps for its content; None if that must be read again."""
-        if node.type == "dir":
-            return Subdirectory(node.name, head, True, _ids([raw.get("subtree")])[0] or None)
-        if node.type != "file":
-            return text
-        if not self._has_all(_ids(raw.get("content"))):
-            return None
-        listing.counts.files_unmodified += 1
-        listing.counts.bytes_total += node.size
-        return text
+    def _same_entry(self, status: os.stat_result, previous: RawNode, listing: Listing) -> str | Subdirectory | None:
+        """The entry of what has not changed but perhaps for its content; None if that must be read again."""
+        if stat.S_ISDIR(status.st_mode):
+            head, found, _ = previous.text.rpartition('"content":null,"subtree":')
+            if not found or previous.subtree is None:
+                return None
+            return Subdirectory(previous.name, head + '"content":', True, _ids([previous.subtree])[0] or None)
+        if stat.S_ISREG(status.st_mode):
+            if previous.content is None or not self._has_all(_ids(previous.content)):
+                return None
+            listing.counts.files_unmodified += 1
+            listing.counts.bytes_total += status.st_size
+        return previous.text
 
     def _small_file(
         self, path: bytes, node: Node, head: str, listed: os.stat_result, older: Node | None, listing: Listing
@@ -132,25 +132,25 @@ def _previous_entries(tree: bytes | None) -> Previous:
     if tree is None:
         return {}
     try:
-        return {name: (raw, text) for name, raw, text in iter_raw_nodes(tree)}
+        return {entry.name: entry for entry in iter_raw_nodes(tree)}
     except DataDamaged:
         return {}
 
 
-def _decode(previous: tuple[dict[str, Any], str] | None) -> Node | None:
+def _decode(previous: RawNode | None) -> Node | None:
     if previous is None:
         return None
     try:
-        return Node.from_json(previous[0])
+        return Node.from_json(previous.text)
     except DataDamaged:
         return None
 
 
-def _ids(encoded: Any) -> tuple[bytes, ...]:
-    """The ids of a JSON list; one that no index has if it is not such a list."""
+def _ids(encoded: list[str]) -> tuple[bytes, ...]:
+    """The ids of hexadecimal digits; one that no index has if they are not such digits."""
     try:
         ids = tuple(map(bytes.fromhex, encoded))
-    except (TypeError, ValueError):
+    except ValueError:
         return (b"",)
     return ids if all(len(blob_id) == ID_SIZE for blob_id in ids) else (b"",)
 
@@ -159,7 +159,7 @@ def _split(job: DirectoryJob, names: tuple[bytes, ...], previous: Previous) -> l
     parts = []
     for at in range(0, len(names), ENTRIES_AT_ONCE):
         part = names[at : at + ENTRIES_AT_ONCE]
-        texts = [text or json.dumps(raw) for raw, text in (previous[name] for name in part if name in previous)]
+        texts = [previous[name].text for name in part if name in previous]
         tree = join_nodes(texts) if texts else None
         parts.append(DirectoryJob(job.number, job.path, part, tree))
     return parts

@@ -10,8 +10,10 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import SimpleQueue
+
+from msgspec.structs import replace
 
 from engine.archiver.reading import has_changed, open_file
 from engine.blob import BlobType

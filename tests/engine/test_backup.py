@@ -5,10 +5,10 @@ import os
 import shutil
 import subprocess
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from engine.archiver import directory
 from engine.archiver.estimate import count_files

@@ -67,7 +67,7 @@ def test_what_cannot_be_set_is_returned_and_the_rest_is_set(tmp_path):
     node = read_node(os.fsencode(path), b"file")
     other = tmp_path / "other"
     other.touch()
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     failures = apply_metadata(replace(node, xattrs=(("nonsense", b""), *node.xattrs)), os.fsencode(other))
     assert len(failures) == 1

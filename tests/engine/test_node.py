@@ -44,7 +44,7 @@ RESTIC_NODES = [
 
 @pytest.mark.parametrize("text", RESTIC_NODES)
 def test_a_node_that_restic_wrote_is_written_the_same(text):
-    assert Node.from_json(json.loads(text)).to_json() == text
+    assert Node.from_json(text).to_json() == text
 
 
 def test_a_tree_ends_with_a_newline_and_is_sorted_by_raw_bytes():
@@ -82,7 +82,7 @@ def test_every_name_survives(name):
 @given(st.binary(min_size=1, max_size=300).filter(lambda target: b"\0" not in target))
 def test_every_link_target_survives(target):
     node = Node(b"link", "symlink", linktarget=target)
-    assert Node.from_json(json.loads(node.to_json())) == node
+    assert Node.from_json(node.to_json()) == node
 
 
 def test_a_target_that_is_not_utf8_is_kept_raw_beside_what_go_shows():
