@@ -6,6 +6,8 @@ An id is the SHA-256 of the content, 32 raw bytes inside the engine, hexadecimal
 from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
+
 ID_SIZE = 32
 
 
@@ -20,8 +22,7 @@ class BlobType(IntEnum):
         return self.name.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class PackedBlob:
+class PackedBlob(msgspec.Struct, frozen=True, gc=False):
     """A blob in a pack. `offset` and `length` (bytes, as stored); `uncompressed_length` is 0 for a raw blob."""
 
     type: BlobType

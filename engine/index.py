@@ -9,6 +9,9 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import msgspec
 
 from engine.blob import ID_SIZE, BlobLocation, BlobType, PackedBlob
 from engine.errors import DataDamaged
@@ -44,6 +47,9 @@ class Index:
 
     def has(self, blob_type: BlobType, blob_id: bytes) -> bool:
         return blob_id in self._rows[blob_type]
+
+    def has_all(self, blob_type: BlobType, blob_ids: Iterable[bytes | None]) -> bool:
+        return all(map(self._rows[blob_type].__contains__, blob_ids))
 
     def find(self, blob_type: BlobType, blob_id: bytes) -> BlobLocation | None:
         """Return where the blob lies, None if the index does not know it."""
@@ -116,20 +122,37 @@ _TYPES = {"data": BlobType.DATA, "tree": BlobType.TREE}
 def decode_index(content: bytes) -> Iterator[IndexedPack]:
     """Yield the packs of an index file. Raises DataDamaged."""
     try:
-        for pack in json.loads(content)["packs"]:
+        for pack in _decode_file(content).packs:
             blobs = [
-                PackedBlob(
-                    _TYPES[blob["type"]],
-                    _blob_id(blob["id"]),
-                    _number(blob["offset"]),
-                    _number(blob["length"]),
-                    _number(blob.get("uncompressed_length", 0)),
-                )
-                for blob in pack["blobs"] or ()
+                PackedBlob(_TYPES[blob.type], _blob_id(blob.id), blob.offset, blob.length, blob.uncompressed_length)
+                for blob in pack.blobs or ()
             ]
-            yield IndexedPack(_blob_id(pack["id"]), blobs)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+            yield IndexedPack(_blob_id(pack.id), blobs)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise DataDamaged("an index file is damaged") from error
+
+
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+
+
+class _RawBlob(msgspec.Struct, gc=False):
+    id: str
+    type: Literal["data", "tree"]
+    offset: _Number
+    length: _Number
+    uncompressed_length: _Number = 0
+
+
+class _RawPack(msgspec.Struct, gc=False):
+    id: str
+    blobs: list[_RawBlob] | None = None
+
+
+class _RawFile(msgspec.Struct):
+    packs: list[_RawPack]
+
+
+_decode_file = msgspec.json.Decoder(_RawFile).decode
 
 
 def _blob_id(text: str) -> bytes:
@@ -137,9 +160,3 @@ def _blob_id(text: str) -> bytes:
     if len(raw) != ID_SIZE:
         raise ValueError("an id of a wrong size")
     return raw
-
-
-def _number(value: int) -> int:
-    if not 0 <= value < 1 << 32:
-        raise ValueError("a number out of range")
-    return value

@@ -23,8 +23,6 @@ from engine.store import FileKind, Store
 
 REFRESH_S = 5 * 60
 STALE_AFTER = timedelta(minutes=30)
-# How long a store may take to show what another wrote at the same moment.
-SETTLE_S = 0.2
 
 
 class LockFiles(Protocol):
@@ -119,7 +117,8 @@ def hold_lock(files: LockFiles, *, is_exclusive: bool = False) -> Iterator[Lock]
     refresher = threading.Thread(target=_refresh, args=(lock, ended), name="lock refresh", daemon=True)
     try:
         lock.renew()
-        ended.wait(SETTLE_S)
+        # Of two who write first and look then, one at least sees the other, once the store shows what was written.
+        ended.wait(files.store.settle_s)
         lock.refuse_conflict()
         refresher.start()
         yield lock

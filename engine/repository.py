@@ -148,6 +148,12 @@ class Repository:
         """Hold a lock for the length of a block. Raises RepositoryLocked."""
         return hold_lock(self, is_exclusive=exclusive)
 
+    def reopened(self) -> "Repository":
+        """Return the repository for another process: keys and index as they are here, and connections of its own."""
+        again = Repository(self.store.reopened(), self.key, self.key_name, self.config)
+        again.index = self.index
+        return again
+
     def writer(self) -> RepositoryWriter:
         """Return a writer of blobs; the index must have been loaded, else everything looks new."""
         return RepositoryWriter(self.store, self.key, self.config.version, self.index, self.save_file)

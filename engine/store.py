@@ -42,6 +42,10 @@ class Store(Protocol):
     def parallel_uploads(self) -> int:
         """How many packs are worth writing at once; each takes its size in memory."""
 
+    @property
+    def settle_s(self) -> float:
+        """For how many seconds others may not see in a listing what was written."""
+
     def get(self, kind: FileKind, name: str) -> bytes:
         """Return the whole file. Raises FileMissing."""
 

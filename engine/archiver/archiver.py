@@ -14,7 +14,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -52,7 +52,6 @@ from engine.writer import RepositoryWriter
 
 BATCHES_AHEAD = 12
 DIRECTORIES_AT_ONCE = 16
-TREE_READERS = 4
 LARGE_FILES_AHEAD = 8
 CANCEL_CHECK_S = 0.2
 
@@ -72,6 +71,7 @@ class _Directory:
     parts: list[list[Entry]] = field(default_factory=list)
     waiting: int = 0
     is_unreadable: bool = False
+    is_unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,9 @@ class _Job:
     """A directory, or a part of it, to be listed by a worker."""
 
     directory: _Directory
-    part: int
-    names: tuple[bytes, ...] | None
-    previous: bytes | None
+    part: int = 0
+    names: tuple[bytes, ...] | None = None
+    previous: bytes | None = None
 
 
 class Archiver:
@@ -103,7 +103,6 @@ class Archiver:
         self.data_blobs = 0
         self.tree_blobs = 0
         self.bytes_added = 0
-        self._tree_readers = ThreadPoolExecutor(TREE_READERS, thread_name_prefix="trees")
         self._selector = selectors.DefaultSelector()
         # Sockets, since a thread that is late must meet a closed one and not whatever has taken a descriptor's number.
         self._wake_end, self._wake = socket.socketpair()
@@ -112,7 +111,6 @@ class Archiver:
         self._finished: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stack: list[_Directory] = []
         self._ready: deque[list[_Job]] = deque()
-        self._loading = 0
         self._jobs: dict[int, _Job] = {}
         self._next_number = 0
         self._large_waiting: deque[tuple[_Directory, tuple[int, int], LargeFile]] = deque()
@@ -137,7 +135,6 @@ class Archiver:
             while self._unflushed:
                 self._wait()
         finally:
-            self._tree_readers.shutdown(wait=True, cancel_futures=True)
             self._selector.close()
             self._wake_end.close()
             self._wake.close()
@@ -179,23 +176,13 @@ class Archiver:
             self._complete(directory)
 
     def _previous_nodes(self, tree: bytes | None) -> dict[bytes, Node]:
-        content = self._load_tree(tree)
+        """What the parent snapshot has of a directory; nothing if its tree cannot be had, for then all is read anew."""
+        if tree is None:
+            return {}
         try:
-            return {node.name: node for node in iter_nodes(content)} if content else {}
+            return {node.name: node for node in iter_nodes(self._repository.load_blob(BlobType.TREE, tree))}
         except EngineError:
             return {}
-
-    def _load_tree(self, tree: bytes | None) -> bytes | None:
-        """A tree of the parent snapshot; None if it cannot be had, for then everything is read anew."""
-        if tree is None:
-            return None
-        try:
-            return self._repository.load_blob(BlobType.TREE, tree)
-        except EngineError:
-            return None
-
-    def _with_previous(self, directories: list[_Directory]) -> list[_Job]:
-        return [_Job(directory, 0, None, self._load_tree(directory.previous_tree)) for directory in directories]
 
     def _push(self, directory: _Directory) -> None:
         directory.waiting += 1
@@ -204,16 +191,11 @@ class Archiver:
 
     def _dispatch(self) -> None:
         """Keep the workers, the threads and the readers of trees busy, and no more than that."""
-        while self._stack and len(self._ready) + self._loading < BATCHES_AHEAD:
+        while self._stack and len(self._ready) < BATCHES_AHEAD:
             # Many at once save messages; few at the end leave no worker without.
             size = min(max(len(self._stack) // (8 * len(self._workers)), 1), DIRECTORIES_AT_ONCE)
             directories = [self._stack.pop() for _ in range(size)]
-            if all(directory.previous_tree is None for directory in directories):
-                self._ready.append([_Job(directory, 0, None, None) for directory in directories])
-            else:
-                self._loading += 1
-                loading = self._tree_readers.submit(self._with_previous, directories)
-                loading.add_done_callback(lambda done: self._post(self._loaded, done))
+            self._ready.append([_Job(directory) for directory in directories])
         while self._ready:
             worker = min(self._workers, key=lambda worker: worker.jobs)
             if worker.is_busy:
@@ -222,7 +204,8 @@ class Archiver:
             for job in self._ready.popleft():
                 self._next_number += 1
                 self._jobs[self._next_number] = job
-                messages.append(DirectoryJob(self._next_number, job.directory.path, job.names, job.previous))
+                tree = job.directory.previous_tree if job.names is None else None
+                messages.append(DirectoryJob(self._next_number, job.directory.path, tree, job.names, job.previous))
             worker.send(messages)
         while self._large_waiting and self._large_running < LARGE_FILES_AHEAD:
             self._read_large(*self._large_waiting.popleft())
@@ -290,7 +273,8 @@ class Archiver:
         directory, number = job.directory, job.part
         part = directory.parts[number]
         self.counts.add(listing.counts)
-        self._meter.current = os.fsdecode(directory.path)
+        self._meter.current = directory.path.decode("utf-8", "replace")
+        directory.is_unchanged = listing.is_unchanged
         for path, why in listing.unreadable:
             self._report_unreadable(path, why)
             if path == directory.path:
@@ -316,10 +300,6 @@ class Archiver:
         directory.parts[:] = [[] for _ in split.parts]
         directory.waiting += len(split.parts) - 1
         self._ready.extend([_Job(directory, at, part.names, part.previous)] for at, part in enumerate(split.parts))
-
-    def _loaded(self, done: Future[list[_Job]]) -> None:
-        self._loading -= 1
-        self._ready.append(done.result())
 
     def _large_done(
         self, directory: _Directory, slot: tuple[int, int], path: bytes, entry: LargeFile, done: Future[ArchivedFile]
@@ -362,6 +342,8 @@ class Archiver:
             current = above
 
     def _save_tree(self, directory: _Directory) -> bytes:
+        if directory.is_unchanged and directory.previous_tree is not None:
+            return directory.previous_tree
         content = join_nodes(entry for part in directory.parts for entry in part if entry is not None)
         tree = hashlib.sha256(content).digest()
         if self._writer.add_blob(BlobType.TREE, tree, content):

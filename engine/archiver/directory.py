@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
 from engine.archiver.batch import SMALL_FILE, SmallFiles
 from engine.archiver.messages import DirectoryJob, LargeFile, Listing, Split, Subdirectory
 from engine.archiver.reading import CHANGED, reason
-from engine.blob import ID_SIZE, BlobType
-from engine.errors import DataDamaged
+from engine.blob import BlobType
+from engine.errors import DataDamaged, EngineError
 from engine.filter import PathFilter
-from engine.index import Index
 from engine.metadata import read_node, stat_head
 from engine.node import Node, content_json
+from engine.repository import Repository
 from engine.tree import RawNode, iter_raw_nodes, join_nodes
 
 # Larger directories are shared among the workers.
@@ -27,8 +28,8 @@ Previous = dict[bytes, RawNode]
 class DirectoryLister:
     """Lists directories of one backup."""
 
-    def __init__(self, excludes: PathFilter, index: Index, small_files: SmallFiles) -> None:
-        self._excludes, self._index, self._small_files = excludes, index, small_files
+    def __init__(self, excludes: PathFilter, repository: Repository, small_files: SmallFiles) -> None:
+        self._excludes, self._repository, self._small_files = excludes, repository, small_files
 
     def list(self, job: DirectoryJob) -> Listing | Split:
         """List a directory; what cannot be read is in the listing's `unreadable`."""
@@ -40,7 +41,7 @@ class DirectoryLister:
             except OSError as error:
                 listing.unreadable.append((job.path, reason(error)))
                 return listing
-        previous = _previous_entries(job.previous)
+        previous = self._previous_entries(job)
         if len(names) > ENTRIES_AT_ONCE * 2:
             return Split(job.number, _split(job, names, previous))
         root = job.path if job.path.endswith(b"/") else job.path + b"/"
@@ -55,7 +56,22 @@ class DirectoryLister:
                 continue
             if entry is not None:
                 listing.entries.append(entry)
+        if job.names is None and previous and _is_unchanged(listing, previous):
+            return Listing(job.number, is_unchanged=True, counts=listing.counts)
         return listing
+
+    def _previous_entries(self, job: DirectoryJob) -> Previous:
+        """What the parent snapshot has of a directory; nothing if its tree cannot be had, for then all is read anew."""
+        try:
+            if job.previous_tree is not None:
+                content = self._repository.load_blob(BlobType.TREE, job.previous_tree)
+            elif job.previous is not None:
+                content = job.previous
+            else:
+                return {}
+            return {entry.name: entry for entry in iter_raw_nodes(content)}
+        except EngineError:
+            return {}
 
     def _entry(self, path: bytes, name: bytes, previous: RawNode | None, listing: Listing) -> str | Subdirectory | LargeFile | None:
         status = os.lstat(path)
@@ -89,9 +105,9 @@ class DirectoryLister:
             head, found, _ = previous.text.rpartition('"content":null,"subtree":')
             if not found or previous.subtree is None:
                 return None
-            return Subdirectory(previous.name, head + '"content":', True, _ids([previous.subtree])[0] or None)
+            return Subdirectory(previous.name, head + '"content":', True, _decode_id(previous.subtree))
         if stat.S_ISREG(status.st_mode):
-            if previous.content is None or not self._has_all(_ids(previous.content)):
+            if previous.content is None or not self._has_all(map(_decode_id, previous.content)):
                 return None
             listing.counts.files_unmodified += 1
             listing.counts.bytes_total += status.st_size
@@ -112,8 +128,8 @@ class DirectoryLister:
         listing.counts.count_file(older, node if older is None else replace(node, content=content))
         return f"{head}{content_json(content)}}}"
 
-    def _has_all(self, content: tuple[bytes, ...]) -> bool:
-        return all(self._index.has(BlobType.DATA, blob_id) for blob_id in content)
+    def _has_all(self, content: Iterable[bytes | None]) -> bool:
+        return self._repository.index.has_all(BlobType.DATA, content)
 
 
 def is_unchanged(older: Node, node: Node) -> bool:
@@ -127,14 +143,14 @@ def is_unchanged(older: Node, node: Node) -> bool:
     )
 
 
-def _previous_entries(tree: bytes | None) -> Previous:
-    """What the parent snapshot has of a directory; nothing if its tree is damaged, for then all is read anew."""
-    if tree is None:
-        return {}
-    try:
-        return {entry.name: entry for entry in iter_raw_nodes(tree)}
-    except DataDamaged:
-        return {}
+def _is_unchanged(listing: Listing, previous: Previous) -> bool:
+    """Whether a listing of a whole directory says, entry by entry, what the older tree says, without directories in it."""
+    return (
+        not listing.unreadable
+        and len(listing.entries) == len(previous)
+        and all(entry == older.text for entry, older in zip(listing.entries, previous.values(), strict=True))
+        and not any(older.subtree for older in previous.values())
+    )
 
 
 def _decode(previous: RawNode | None) -> Node | None:
@@ -146,13 +162,11 @@ def _decode(previous: RawNode | None) -> Node | None:
         return None
 
 
-def _ids(encoded: list[str]) -> tuple[bytes, ...]:
-    """The ids of hexadecimal digits; one that no index has if they are not such digits."""
+def _decode_id(text: str) -> bytes | None:
     try:
-        ids = tuple(map(bytes.fromhex, encoded))
+        return bytes.fromhex(text)
     except ValueError:
-        return (b"",)
-    return ids if all(len(blob_id) == ID_SIZE for blob_id in ids) else (b"",)
+        return None
 
 
 def _split(job: DirectoryJob, names: tuple[bytes, ...], previous: Previous) -> list[DirectoryJob]:
@@ -161,5 +175,5 @@ def _split(job: DirectoryJob, names: tuple[bytes, ...], previous: Previous) -> l
         part = names[at : at + ENTRIES_AT_ONCE]
         texts = [previous[name].text for name in part if name in previous]
         tree = join_nodes(texts) if texts else None
-        parts.append(DirectoryJob(job.number, job.path, part, tree))
+        parts.append(DirectoryJob(job.number, job.path, names=part, previous=tree))
     return parts

@@ -10,10 +10,14 @@ from engine.node import Node
 
 @dataclass(frozen=True, slots=True)
 class DirectoryJob:
-    """List a directory. `names` None: all of it. `previous`: the parent snapshot's tree blob of it, or the part with `names`."""
+    """List a directory, or those of its entries that have `names`.
+
+    What the parent snapshot has of it is the tree with the id `previous_tree`, or the content `previous` of a tree.
+    """
 
     number: int
     path: bytes
+    previous_tree: bytes | None = None
     names: tuple[bytes, ...] | None = None
     previous: bytes | None = None
 
@@ -70,10 +74,12 @@ class Counts:
 class Listing:
     """A directory's entries in the order of their names: ready JSON, or what is still to be done.
 
-    `unreadable` has paths with the reason; what could not be read at all has no entry.
+    `unreadable` has paths with the reason; what could not be read at all has no entry. `is_unchanged`: every entry is as the
+    parent snapshot's tree has it, and none of them is a directory; the entries are then left out, and the tree stands.
     """
 
     number: int
+    is_unchanged: bool = False
     entries: list[str | Subdirectory | LargeFile] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     unreadable: list[tuple[bytes, str]] = field(default_factory=list)

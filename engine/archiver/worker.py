@@ -35,12 +35,11 @@ from engine.archiver.messages import (
     StoredPack,
 )
 from engine.blob import BlobType
-from engine.crypto import SealingKey
 from engine.errors import EngineError
 from engine.filter import PathFilter
-from engine.index import Index, IndexedPack
+from engine.index import IndexedPack
 from engine.lifeline import end_with_parent
-from engine.store import Store
+from engine.repository import Repository
 from engine.writer import PackWriter
 
 RESULTS_EVERY_S = 0.2
@@ -50,10 +49,7 @@ RESULTS_EVERY_S = 0.2
 class WorkerSettings:
     """What every worker of a backup needs to know."""
 
-    store: Store
-    key: SealingKey
-    version: int
-    index: Index
+    repository: Repository
     excludes: PathFilter
 
 
@@ -70,18 +66,13 @@ class Worker:
         self._jobs: SimpleQueue[list[DirectoryJob] | Flush | Stop] = SimpleQueue()
         self._answers: SimpleQueue[Answer | Stop] = SimpleQueue()
         self._uploads = ThreadPoolExecutor(1, thread_name_prefix="upload")
-        self._packer = PackWriter(
-            settings.store.reopened(),
-            settings.key,
-            BlobType.DATA,
-            self._uploads,
-            threading.BoundedSemaphore(1),
-            self._report_pack,
-        )
+        repository = settings.repository.reopened()
+        slot = threading.BoundedSemaphore(1)
+        self._packer = PackWriter(repository.store, repository.key, BlobType.DATA, self._uploads, slot, self._report_pack)
         self._small_files = SmallFiles(
-            settings.key, settings.version, settings.index, self._packer, self._send, self._next_answer
+            repository.key, repository.config.version, repository.index, self._packer, self._send, self._next_answer
         )
-        self._lister = DirectoryLister(settings.excludes, settings.index, self._small_files)
+        self._lister = DirectoryLister(settings.excludes, repository, self._small_files)
 
     def run(self) -> None:
         threading.Thread(target=self._receive, name="receive", daemon=True).start()

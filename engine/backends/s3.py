@@ -100,6 +100,7 @@ class S3Store:
     """A bucket, or what lies below a prefix of it."""
 
     parallel_uploads = 4
+    settle_s = 0.2
 
     def __init__(
         self, url: str, bucket: str, prefix: str, credentials: Credentials | None, ca_bundle: str | None = None

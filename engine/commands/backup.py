@@ -84,11 +84,8 @@ def backup(
             meter.bytes_total = older.summary.total_bytes_processed
             meter.files_total = older.summary.total_files_processed
         threads = max(usable_processors(), 2)
-        settings = WorkerSettings(
-            repository.store, repository.key, repository.config.version, repository.index, patterns
-        )
         # Before any other thread is started: what a fork copies of those is of no use to it.
-        workers = start_workers(settings, threads)
+        workers = start_workers(WorkerSettings(repository, patterns), threads)
         estimate = Estimate(targets, patterns, meter) if on_progress and meter.bytes_total is None else None
         try:
             with repository.writer() as writer:

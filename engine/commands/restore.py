@@ -381,8 +381,7 @@ def _begin_process(repository: Repository, directory: bytes, act: _Act, parent: 
     # A Ctrl-C at the terminal reaches the whole group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    repository.store = repository.store.reopened()
-    _in_process = repository, Target(directory), act
+    _in_process = repository.reopened(), Target(directory), act
 
 
 def _work_in_process(task: list[Piece]) -> TaskResult:
