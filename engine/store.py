@@ -31,6 +31,19 @@ def relative_path(kind: FileKind, name: str) -> str:
     return f"{kind.value}/{name}"
 
 
+class PackUpload(Protocol):
+    """A pack that is being written, piece by piece, from one thread at a time; it shows in the store when it is finished."""
+
+    def write(self, piece: Buffer) -> None:
+        """Append a piece, which may be changed afterwards."""
+
+    def finish(self, name: str) -> None:
+        """Give the pack its name: it is there complete or not at all."""
+
+    def abandon(self) -> None:
+        """Leave nothing of it behind. Never raises."""
+
+
 class Store(Protocol):
     """A place for files. Every method may be called from several threads at once; all raise StoreError's family."""
 
@@ -54,6 +67,9 @@ class Store(Protocol):
 
     def put(self, kind: FileKind, name: str, data: Buffer) -> None:
         """Write the whole file; it appears complete or not at all."""
+
+    def begin_pack(self) -> PackUpload:
+        """Begin a data file whose name will be known at its end."""
 
     def list(self, kind: FileKind) -> Iterator[tuple[str, int]]:
         """Yield name and size in bytes of each file of a kind, in no particular order."""

@@ -1,118 +1,27 @@
 """Writing blobs: sealed into packs, uploaded in the background, listed in the index once their pack is stored.
 
-    add_blob ── compress ── seal ── PackWriter (16 MiB a pack) ── upload ── IndexWriter ── index file
+    add_blob ── compress ── seal ── PackWriter (16 MiB a pack) ── store ── IndexWriter ── index file
 
 The order is the format's promise: an index file names stored packs only, and a snapshot is written after `flush`. Worker
 processes own a PackWriter each and hand their finished packs to the one process that owns the IndexWriter.
 """
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
-from engine.blob import BlobType, PackedBlob
+from engine.blob import BlobType
 from engine.compression import compress
 from engine.crypto import SealingKey
 from engine.index import BLOBS_PER_FILE, Index, IndexedPack, encode_index
-from engine.pack import encode_header
+from engine.packer import PackWriter
 from engine.store import Buffer, FileKind, Store
 
-PACK_SIZE = 16 << 20
-# Beyond about 400,000 entries restic refuses a pack's header; blobs of a few bytes would get there before the pack is full.
-BLOBS_PER_PACK = 200_000
 # A run that is killed loses the index of what it uploaded since the last index file, and so uploads that again.
 INDEX_EVERY_S = 60.0
 
 SaveFile = Callable[[FileKind, bytes], str]
-
-
-class PackWriter:
-    """Collects sealed blobs of one type into packs and uploads them. Safe for use from several threads.
-
-    `stored` is called with each pack (and its size in bytes) once the store has it, from an uploading thread.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        key: SealingKey,
-        blob_type: BlobType,
-        uploads: ThreadPoolExecutor,
-        slots: threading.BoundedSemaphore,
-        stored: Callable[[IndexedPack, int], None],
-    ) -> None:
-        self._store, self._key, self._type = store, key, blob_type
-        self._uploads, self._slots, self._stored = uploads, slots, stored
-        self._lock = threading.Lock()
-        self._buffer = bytearray()
-        self._blobs: list[PackedBlob] = []
-        self._pending: set[Future[None]] = set()
-        self._failure: BaseException | None = None
-
-    def add(self, blob_id: bytes, sealed: Buffer, uncompressed_length: int) -> None:
-        """Append a sealed blob; `uncompressed_length` is 0 for a raw one. Raises what an earlier upload failed with."""
-        full: tuple[bytearray, list[PackedBlob]] | None = None
-        with self._lock:
-            self._raise_failure()
-            self._blobs.append(PackedBlob(self._type, blob_id, len(self._buffer), len(sealed), uncompressed_length))
-            self._buffer += sealed
-            if len(self._buffer) >= PACK_SIZE or len(self._blobs) >= BLOBS_PER_PACK:
-                full = self._take()
-        if full is not None:
-            self._upload(*full)
-
-    def flush(self) -> None:
-        """Upload what is left and return once everything is stored. Raises what an upload failed with."""
-        with self._lock:
-            rest = self._take() if self._blobs else None
-        if rest is not None:
-            self._upload(*rest)
-        while True:
-            with self._lock:
-                pending = list(self._pending)
-            if not pending:
-                break
-            for upload in pending:
-                upload.exception()
-        self._raise_failure()
-
-    def _take(self) -> tuple[bytearray, list[PackedBlob]]:
-        taken = self._buffer, self._blobs
-        self._buffer, self._blobs = bytearray(), []
-        return taken
-
-    def _upload(self, buffer: bytearray, blobs: list[PackedBlob]) -> None:
-        # Bounds memory: who fills packs faster than the store takes them waits here.
-        self._slots.acquire()
-        try:
-            upload = self._uploads.submit(self._store_pack, buffer, blobs)
-        except BaseException:
-            self._slots.release()
-            raise
-        with self._lock:
-            self._pending.add(upload)
-        upload.add_done_callback(self._uploaded)
-
-    def _store_pack(self, buffer: bytearray, blobs: list[PackedBlob]) -> None:
-        buffer += encode_header(blobs, self._key)
-        pack_id = hashlib.sha256(buffer).digest()
-        self._store.put(FileKind.DATA, pack_id.hex(), buffer)
-        self._stored(IndexedPack(pack_id, blobs), len(buffer))
-
-    def _uploaded(self, upload: Future[None]) -> None:
-        self._slots.release()
-        with self._lock:
-            if upload.cancelled():
-                self._pending.discard(upload)
-                return
-            self._failure = self._failure or upload.exception()
-            self._pending.discard(upload)
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
 
 
 class IndexWriter:
@@ -189,6 +98,8 @@ class RepositoryWriter:
                 self.flush()
         finally:
             self._executor.shutdown(wait=True, cancel_futures=True)
+            for packer in self._packers.values():
+                packer.abandon()
 
     @property
     def bytes_stored(self) -> int:

@@ -16,7 +16,8 @@ from engine.blob import ID_SIZE, BlobType
 from engine.chunker import MIN_SIZE
 from engine.crypto import SealingKey
 from engine.index import Index
-from engine.writer import PackWriter, seal_blob
+from engine.packer import PackWriter
+from engine.writer import seal_blob
 
 # What is no larger than the smallest chunk is one blob, and needs no cutting.
 SMALL_FILE = MIN_SIZE

@@ -39,8 +39,8 @@ from engine.errors import EngineError
 from engine.filter import PathFilter
 from engine.index import IndexedPack
 from engine.lifeline import end_with_parent
+from engine.packer import PackWriter
 from engine.repository import Repository
-from engine.writer import PackWriter
 
 RESULTS_EVERY_S = 0.2
 
@@ -84,6 +84,7 @@ class Worker:
             self._send(Failure(error))
         finally:
             self._uploads.shutdown(wait=True, cancel_futures=True)
+            self._packer.abandon()
 
     def _work(self) -> None:
         while True:

@@ -31,62 +31,57 @@ class LocalStore:
         return self.directory
 
     def get(self, kind: FileKind, name: str) -> bytes:
-        with self._failing(f"{kind.value} file {name}"), open(self._path(kind, name), "rb", buffering=0) as file:
+        with self.failing(f"{kind.value} file {name}"), open(self.path(kind, name), "rb", buffering=0) as file:
             return file.readall()
 
     def get_range(self, kind: FileKind, name: str, offset: int, length: int) -> bytes:
-        with self._failing(f"{kind.value} file {name}"):
-            descriptor = os.open(self._path(kind, name), os.O_RDONLY | os.O_CLOEXEC)
+        with self.failing(f"{kind.value} file {name}"):
+            descriptor = os.open(self.path(kind, name), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 return os.pread(descriptor, length, offset)
             finally:
                 os.close(descriptor)
 
     def put(self, kind: FileKind, name: str, data: Buffer) -> None:
-        path = self._path(kind, name)
-        partial = f"{os.path.dirname(path)}/{PARTIAL}{secrets.token_hex(8)}"
-        with self._failing(f"{kind.value} file {name}"):
+        path = self.path(kind, name)
+        with self.failing(f"{kind.value} file {name}"):
+            file = _PartialFile(self, os.path.dirname(path))
             try:
-                descriptor = self._create(partial)
-                try:
-                    view = memoryview(data)
-                    while view:
-                        view = view[os.write(descriptor, view) :]
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-                os.rename(partial, path)
+                file.append(data)
+                file.rename(path)
             except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(partial)
+                file.remove()
                 raise
-            self._sync_directory(os.path.dirname(path))
+
+    def begin_pack(self) -> "_LocalUpload":
+        with self.failing("a new pack"):
+            return _LocalUpload(self, _PartialFile(self, f"{self.directory}/data/{secrets.token_hex(1)}"))
 
     def list(self, kind: FileKind) -> Iterator[tuple[str, int]]:
         if kind is FileKind.CONFIG:
             if self.exists(kind, ""):
-                yield "config", os.path.getsize(self._path(kind, ""))
+                yield "config", os.path.getsize(self.path(kind, ""))
             return
         root = f"{self.directory}/{kind.value}"
         directories = [root]
         if kind is FileKind.DATA:
-            with self._failing("the data directory"), contextlib.suppress(FileNotFoundError):
+            with self.failing("the data directory"), contextlib.suppress(FileNotFoundError):
                 directories = [entry.path for entry in os.scandir(root) if entry.is_dir()]
         for directory in directories:
-            with self._failing(directory), contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+            with self.failing(directory), contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
                 for entry in entries:
                     if not entry.name.startswith(".") and entry.is_file():
                         yield entry.name, entry.stat().st_size
 
     def delete(self, kind: FileKind, name: str) -> None:
-        with self._failing(f"{kind.value} file {name}"), contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(kind, name))
+        with self.failing(f"{kind.value} file {name}"), contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path(kind, name))
 
     def exists(self, kind: FileKind, name: str) -> bool:
-        return os.path.exists(self._path(kind, name))
+        return os.path.exists(self.path(kind, name))
 
     def create(self) -> None:
-        with self._failing(self.directory):
+        with self.failing(self.directory):
             os.makedirs(self.directory, mode=DIRECTORY_MODE, exist_ok=True)
             for kind in FileKind:
                 if kind is not FileKind.CONFIG:
@@ -101,34 +96,11 @@ class LocalStore:
     def close(self) -> None:
         pass
 
-    def _path(self, kind: FileKind, name: str) -> str:
+    def path(self, kind: FileKind, name: str) -> str:
         return f"{self.directory}/{relative_path(kind, name)}"
 
-    def _create(self, partial: str) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            return os.open(partial, flags, FILE_MODE)
-        except FileNotFoundError:
-            # A repository that was copied may lack directories that were empty.
-            if not os.path.isdir(self.directory):
-                raise
-            os.makedirs(os.path.dirname(partial), mode=DIRECTORY_MODE, exist_ok=True)
-            return os.open(partial, flags, FILE_MODE)
-
-    @staticmethod
-    def _sync_directory(directory: str) -> None:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            # Some file systems cannot do this to a directory.
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-                raise
-        finally:
-            os.close(descriptor)
-
     @contextlib.contextmanager
-    def _failing(self, what: str) -> Iterator[None]:
+    def failing(self, what: str) -> Iterator[None]:
         """Turn the operating system's errors about `what` into the engine's."""
         try:
             yield
@@ -142,3 +114,80 @@ class LocalStore:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise QuotaExceeded(f"no space is left for {what} in {self.directory}") from error
             raise StoreError(f"{what} in {self.directory}: {error.strerror}") from error
+
+
+class _PartialFile:
+    """A file without a name that anybody looks for, beside those that have one."""
+
+    def __init__(self, store: LocalStore, directory: str) -> None:
+        self._root = store.directory
+        self._path = f"{directory}/{PARTIAL}{secrets.token_hex(8)}"
+        self._descriptor = self._create()
+
+    def append(self, data: Buffer) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def rename(self, path: str) -> None:
+        """Bring the file to the disk and give it its name."""
+        os.fsync(self._descriptor)
+        self._close()
+        try:
+            os.rename(self._path, path)
+        except FileNotFoundError:
+            self._make_directory(path)
+            os.rename(self._path, path)
+        _sync_directory(os.path.dirname(path))
+
+    def remove(self) -> None:
+        self._close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+
+    def _create(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return os.open(self._path, flags, FILE_MODE)
+        except FileNotFoundError:
+            self._make_directory(self._path)
+            return os.open(self._path, flags, FILE_MODE)
+
+    def _make_directory(self, path: str) -> None:
+        """Make the directory that is to hold `path`: a repository that was copied may lack directories that were empty."""
+        if os.path.isdir(self._root):
+            os.makedirs(os.path.dirname(path), mode=DIRECTORY_MODE, exist_ok=True)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class _LocalUpload:
+    def __init__(self, store: LocalStore, file: _PartialFile) -> None:
+        self._store, self._file = store, file
+
+    def write(self, piece: Buffer) -> None:
+        with self._store.failing("a new pack"):
+            self._file.append(piece)
+
+    def finish(self, name: str) -> None:
+        path = self._store.path(FileKind.DATA, name)
+        with self._store.failing(f"data file {name}"):
+            self._file.rename(path)
+
+    def abandon(self) -> None:
+        self._file.remove()
+
+
+def _sync_directory(directory: str) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems cannot do this to a directory.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

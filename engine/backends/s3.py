@@ -146,6 +146,9 @@ class S3Store:
             body = data if isinstance(data, bytes | bytearray) else bytes(data)
             self._client.put_object(Bucket=self.bucket, Key=self._key(kind, name), Body=body)
 
+    def begin_pack(self) -> "_S3Upload":
+        return _S3Upload(self)
+
     def list(self, kind: FileKind) -> Iterator[tuple[str, int]]:
         prefix = self._key(kind, "").rstrip("/") if kind is FileKind.CONFIG else self._directory(kind)
         with self._failing(kind):
@@ -209,6 +212,23 @@ class S3Store:
         what = f"{kind.value} {name} of {self.location}".replace("  ", " ") if kind else self.location
         with failing_store(self.url, what):
             yield
+
+
+class _S3Upload:
+    """A pack that is collected here, since an object's name comes before its content."""
+
+    def __init__(self, store: S3Store) -> None:
+        self._store = store
+        self._content = bytearray()
+
+    def write(self, piece: Buffer) -> None:
+        self._content += piece
+
+    def finish(self, name: str) -> None:
+        self._store.put(FileKind.DATA, name, self._content)
+
+    def abandon(self) -> None:
+        self._content.clear()
 
 
 @contextlib.contextmanager

@@ -11,11 +11,13 @@ import time
 import psutil
 import pytest
 
+import engine.packer
 import engine.writer
 from engine.archiver import batch, directory, large
 from engine.archiver.batch import SMALL_FILE
 from engine.archiver.workers import WorkerDied
 from engine.backends import open_store
+from engine.backends.local import _LocalUpload
 from engine.commands.backup import backup
 from engine.errors import Cancelled, StoreError
 from engine.repository import Repository
@@ -201,26 +203,25 @@ def test_a_worker_that_is_killed_is_an_error_and_no_hang(repository, location, s
     assert os.listdir(location / "locks") == []
 
 
-@pytest.mark.parametrize("size", [5000, 12 << 20])
-def test_a_store_that_fails_fails_the_backup_with_its_own_error(repository, location, tmp_path, monkeypatch, size):
+@pytest.mark.parametrize("size", [5000, 12 << 20, 40 << 20])
+@pytest.mark.parametrize("act", ["write", "finish"])
+def test_a_store_that_fails_fails_the_backup_with_its_own_error(repository, location, tmp_path, monkeypatch, size, act):
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "file").write_bytes(os.urandom(size))
 
-    def put(self, kind, name, data):
-        if kind is FileKind.DATA:
-            raise StoreError("the disk is on fire")
-        return real(self, kind, name, data)
+    def fail(self, content):
+        raise StoreError("the disk is on fire")
 
-    real = type(repository.store).put
-    monkeypatch.setattr(type(repository.store), "put", put)
+    monkeypatch.setattr(_LocalUpload, act, fail)
     with pytest.raises(StoreError, match="on fire"):
         backup(repository, [tmp_path / "source"], host="h")
     assert os.listdir(location / "snapshots") == []
+    assert [name for _, _, names in os.walk(location / "data") for name in names] == []
 
 
 @pytest.mark.restic
 def test_what_a_killed_backup_had_stored_is_not_stored_again(repository, location, source, monkeypatch):
-    monkeypatch.setattr(engine.writer, "PACK_SIZE", 1 << 20)
+    monkeypatch.setattr(engine.packer, "PACK_SIZE", 1 << 20)
     monkeypatch.setattr(engine.writer, "INDEX_EVERY_S", 0.0)
 
     def run_and_die():

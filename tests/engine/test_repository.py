@@ -112,7 +112,7 @@ def test_one_index_file_under_the_name_of_another_is_damage(location):
 
 def test_a_long_run_begins_new_index_files(location, monkeypatch):
     monkeypatch.setattr("engine.writer.BLOBS_PER_FILE", 10)
-    monkeypatch.setattr("engine.writer.PACK_SIZE", 1000)
+    monkeypatch.setattr("engine.packer.PACK_SIZE", 1000)
     contents = [os.urandom(200) for _ in range(100)]
     add(opened(location), *contents)
     assert len(list((location / "index").iterdir())) > 3

@@ -110,6 +110,35 @@ def test_many_threads_may_use_one_store(store):
     assert len(list(store.list(FileKind.DATA))) == 16
 
 
+def test_a_pack_appears_with_its_name(store):
+    upload = store.begin_pack()
+    piece = bytearray(b"one ")
+    upload.write(piece)
+    piece[:] = b"else"
+    upload.write(memoryview(b"two"))
+    assert list(store.list(FileKind.DATA)) == []
+    upload.finish(NAME)
+    assert store.get(FileKind.DATA, NAME) == b"one two"
+
+
+def test_a_pack_that_is_abandoned_leaves_nothing(store):
+    upload = store.begin_pack()
+    upload.write(b"content")
+    upload.abandon()
+    upload.abandon()
+    assert list(store.list(FileKind.DATA)) == []
+
+
+def test_a_pack_that_is_abandoned_leaves_no_file(tmp_path):
+    store = open_store(str(tmp_path))
+    store.create()
+    upload = store.begin_pack()
+    upload.write(b"content")
+    assert [name for _, _, names in os.walk(tmp_path / "data") for name in names] != []
+    upload.abandon()
+    assert [name for _, _, names in os.walk(tmp_path / "data") for name in names] == []
+
+
 def test_another_process_opens_the_same_place(store):
     store.put(FileKind.DATA, NAME, b"content")
     again = store.reopened()
