@@ -87,6 +87,17 @@ def stat_head(name: bytes, status: os.stat_result) -> str:
     )
 
 
+def read_head(path: bytes, name: bytes, status: os.stat_result) -> str:
+    """The JSON of `read_node` up to the content, empty for what is not backed up; most files need no node for it.
+
+    Raises OSError as `read_node` does.
+    """
+    if stat.S_ISREG(status.st_mode) and not read_xattrs(path):
+        return stat_head(name, status) + '"content":'
+    node = read_node(path, name, status)
+    return "" if node is None else node.head_json()
+
+
 def read_xattrs(path: bytes | int) -> tuple[tuple[str, bytes], ...]:
     """Names and values of the extended attributes, in the file system's order; empty where there are none to be had."""
     try:

@@ -14,7 +14,7 @@ from engine.archiver.reading import CHANGED, reason
 from engine.blob import BlobType
 from engine.errors import DataDamaged, EngineError
 from engine.filter import PathFilter
-from engine.metadata import read_node, stat_head
+from engine.metadata import read_head, read_node, stat_head
 from engine.node import Node, content_json
 from engine.repository import Repository
 from engine.tree import RawNode, iter_raw_nodes, join_nodes
@@ -81,23 +81,23 @@ class DirectoryLister:
                 entry = self._same_entry(status, previous, listing)
                 if entry is not None:
                     return entry
-        node = read_node(path, name, status)
-        if node is None:
+        head = read_head(path, name, status)
+        if not head:
             return None
-        head = node.head_json()
         older = _decode(previous)
-        if node.type == "dir":
+        node = None if older is None else read_node(path, name, status)
+        if stat.S_ISDIR(status.st_mode):
             known = older is not None and older.is_dir
             is_same = older is not None and replace(older, content=None, subtree=None) == node
             return Subdirectory(name, head, is_same, older.subtree if older is not None and known else None)
-        if node.type != "file":
+        if not stat.S_ISREG(status.st_mode):
             return head + "null}"
-        if older is not None and is_unchanged(older, node) and self._has_all(older.content or ()):
+        if older is not None and node is not None and is_unchanged(older, node) and self._has_all(older.content or ()):
             listing.counts.count_file(older, replace(node, content=older.content))
             return f"{head}{content_json(older.content)}}}"
         if status.st_size > SMALL_FILE:
             return LargeFile(name, older)
-        return self._small_file(path, node, head, status, older, listing)
+        return self._small_file(path, name, head, status, older, listing)
 
     def _same_entry(self, status: os.stat_result, previous: RawNode, listing: Listing) -> str | Subdirectory | None:
         """The entry of what has not changed but perhaps for its content; None if that must be read again."""
@@ -114,18 +114,21 @@ class DirectoryLister:
         return previous.text
 
     def _small_file(
-        self, path: bytes, node: Node, head: str, listed: os.stat_result, older: Node | None, listing: Listing
+        self, path: bytes, name: bytes, head: str, listed: os.stat_result, older: Node | None, listing: Listing
     ) -> str | LargeFile:
         file = self._small_files.read(path, listed)
         if file.status.st_size > SMALL_FILE:  # it has grown since it was listed
-            return LargeFile(node.name, older)
-        if file.status.st_ctime_ns != listed.st_ctime_ns or file.status.st_ino != listed.st_ino:
-            node = replace(read_node(path, node.name, file.status) or node, size=file.size)
+            return LargeFile(name, older)
+        content = (file.blob_id,) if file.blob_id else ()
+        if older is not None or file.status.st_ctime_ns != listed.st_ctime_ns or file.status.st_ino != listed.st_ino:
+            node = replace(read_node(path, name, file.status) or Node(name, "file"), size=file.size, content=content)
             head = node.head_json()
+            listing.counts.count_file(older, node)
+        else:
+            listing.counts.files_new += 1
+            listing.counts.bytes_total += file.size
         if file.has_changed:
             listing.unreadable.append((path, CHANGED))
-        content = (file.blob_id,) if file.blob_id else ()
-        listing.counts.count_file(older, node if older is None else replace(node, content=content))
         return f"{head}{content_json(content)}}}"
 
     def _has_all(self, content: Iterable[bytes | None]) -> bool:
