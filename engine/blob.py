@@ -3,7 +3,6 @@
 An id is the SHA-256 of the content, 32 raw bytes inside the engine, hexadecimal only at JSON's edge.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 import msgspec
@@ -32,8 +31,7 @@ class PackedBlob(msgspec.Struct, frozen=True, gc=False):
     uncompressed_length: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class BlobLocation:
+class BlobLocation(msgspec.Struct, frozen=True, gc=False):
     """Where a blob lies: its pack's 32-byte id and the place in it (see PackedBlob)."""
 
     pack_id: bytes

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from engine.archiver.allocation import keep_freed_buffers
+from engine.allocation import keep_freed_buffers
 from engine.archiver.archiver import Archiver
 from engine.archiver.estimate import Estimate
 from engine.archiver.large import LargeFiles

@@ -19,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.allocation import keep_freed_buffers
 from engine.errors import Cancelled, EngineError
 from engine.filter import compile_patterns
 from engine.lifeline import end_with_parent
@@ -75,6 +76,7 @@ def restore(
     """
     if overwrite not in OVERWRITE_MODES:
         raise EngineError(f"overwrite must be one of {', '.join(OVERWRITE_MODES)}")
+    keep_freed_buffers()
     if not len(repository.index):
         repository.load_index()
     found = find_snapshot(repository, snapshot) if isinstance(snapshot, str) else snapshot

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from engine.blob import BlobType
 from engine.errors import EngineError, UnsafePath
 from engine.filter import PathFilter
@@ -26,8 +28,7 @@ VISITS_LIMIT = 10_000
 Report = Callable[[bytes, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """Consecutive blobs of a file: `blobs` (32-byte ids) begin at `offset` bytes. A whole file is one piece from 0."""
 
     path: Path
