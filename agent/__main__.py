@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent import __version__
 from agent.center import Center, CenterError
-from agent.config import AgentConfig, NotJoined, default_state, load_config, save_config
+from agent.config import AgentConfig, NotJoined, default_state, load_config, require_writable, save_config
 
 
 def main() -> int:
@@ -28,19 +28,23 @@ def main() -> int:
 
 def join(arguments: argparse.Namespace) -> int:
     """Exchange the join token for a token of our own, and remember it."""
+    require_writable(arguments.state)
     reads_input = arguments.token == "-"  # noqa: S105 -- not a secret, the sign for standard input
     token = sys.stdin.readline().strip() if reads_input else arguments.token
     from agent.app import os_name
 
     answer = Center(arguments.center).join(token, arguments.hostname, os_name=os_name(), version=__version__)
-    config = AgentConfig(
-        center=arguments.center.rstrip("/"),
-        client=int(answer["client"]["id"]),
-        hostname=str(answer["client"]["hostname"]),
-        queue=str(answer["queue"]),
-        token=str(answer["token"]),
-        broker=str(answer["broker"]),
-    )
+    try:
+        config = AgentConfig(
+            center=arguments.center.rstrip("/"),
+            client=int(answer["client"]["id"]),
+            hostname=str(answer["client"]["hostname"]),
+            queue=str(answer["queue"]),
+            token=str(answer["token"]),
+            broker=str(answer["broker"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CenterError(f"what answers at {arguments.center} is not the server") from error
     save_config(arguments.state, config)
     print(f"joined {config.center} as {config.hostname}; start the agent with: python -m agent run --state {arguments.state}")
     return 0

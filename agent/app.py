@@ -17,7 +17,8 @@ from celery import Celery, signals
 from agent import __version__
 from agent.center import Center, CenterError
 from agent.config import AgentConfig
-from agent.job import deliver_for_ever, run_job, running_jobs, stop_children
+from agent.job import run_job, running_jobs, stop_children
+from agent.outbox import deliver_for_ever
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,9 @@ def make_app(config: AgentConfig, state: Path) -> Celery:
 def run_agent(config: AgentConfig, state: Path) -> int:
     """Work until told to stop; return the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # Celery would prefer these to the broker that the server has named.
+    for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+        os.environ.pop(name, None)
     center = Center(config.center, config.token)
     app = make_app(config, state)
     for target in (lambda: _beat_for_ever(center), lambda: deliver_for_ever(center, state)):
@@ -101,6 +105,9 @@ def _beat_for_ever(center: Center) -> None:
             center.heartbeat(version=__version__, os_name=name, running=running_jobs(), load=os.getloadavg()[0])
         except CenterError as error:
             log.warning("heartbeat: %s", error)
+        except Exception:
+            # A thread that ends would have the host taken for offline for ever.
+            log.exception("heartbeat failed")
         pause.wait(HEARTBEAT_EVERY_S)
 
 

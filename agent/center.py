@@ -1,5 +1,6 @@
 """The server as the agent sees it: a few HTTPS requests. Tokens stand in headers only, and in no message."""
 
+import os
 from typing import Any
 
 import requests
@@ -7,8 +8,11 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 TIMEOUT_S = (10, 60)
+# Progress is told again in a moment, and a request that hangs must not cost the lease that it is to renew.
+PROGRESS_TIMEOUT_S = (5, 10)
 # A request that changes something may be repeated: each names the attempt that it is about.
 RETRIES = Retry(total=3, backoff_factor=0.5, backoff_jitter=0.5, status_forcelist=(502, 503, 504), allowed_methods=None)
+NO_RETRIES = Retry(total=0)
 
 
 class CenterError(Exception):
@@ -41,29 +45,45 @@ class Center:
 
     def claim(self, job: str, attempt: int) -> dict[str, Any]:
         """Make a job this agent's own and return its specification. Raises Refused, CenterError."""
-        return self._post(f"job/{job}/claim", {"attempt": attempt})
+        # By the nonce the server knows a claim that is repeated because its answer was lost.
+        return self._post(f"job/{job}/claim", {"attempt": attempt, "nonce": os.urandom(16).hex()})
 
     def report_progress(self, job: str, attempt: int, progress: dict[str, Any]) -> bool:
         """Renew the lease; return whether the job is to be cancelled. Raises Refused, CenterError."""
-        return bool(self._post(f"job/{job}/progress", {"attempt": attempt, "progress": progress})["cancel"])
+        path, body = f"job/{job}/progress", {"attempt": attempt, "progress": progress}
+        # An agent whose token does not count any more has no business going on.
+        answer = self._post(path, body, timeout_s=PROGRESS_TIMEOUT_S, retries=NO_RETRIES, refusals=(401, 403, 404, 409))
+        return bool(answer.get("cancel"))
 
     def finish(self, job: str, report: dict[str, Any]) -> None:
         """Say how an attempt ended; `report` holds attempt, outcome, error, result and unreadable. Raises as `claim`."""
         self._post(f"job/{job}/finish", report)
 
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _post(
+        self,
+        path: str,
+        body: dict[str, Any],
+        *,
+        timeout_s: tuple[int, int] = TIMEOUT_S,
+        retries: Retry = RETRIES,
+        refusals: tuple[int, ...] = (404, 409),
+    ) -> dict[str, Any]:
         # A session of its own for each request: they are few, seconds apart, and come from several threads.
         with requests.Session() as session:
             for scheme in ("http://", "https://"):
-                session.mount(scheme, HTTPAdapter(max_retries=RETRIES))
+                session.mount(scheme, HTTPAdapter(max_retries=retries))
             try:
-                answer = session.post(f"{self._url}/api/agent/{path}", json=body, headers=self._headers, timeout=TIMEOUT_S)
+                answer = session.post(f"{self._url}/api/agent/{path}", json=body, headers=self._headers, timeout=timeout_s)
             except requests.RequestException as error:
                 raise CenterUnreachable(f"the server at {self._url} does not answer ({type(error).__name__})") from error
         if answer.ok:
-            return dict(answer.json())
+            try:
+                return dict(answer.json())
+            except (ValueError, TypeError) as error:
+                # Something before the server speaks in its place: a proxy, a page about maintenance.
+                raise CenterUnreachable(f"what answers at {self._url} is not the server") from error
         sentence = _sentence(answer)
-        if answer.status_code in (404, 409):
+        if answer.status_code in refusals:
             raise Refused(sentence)
         if answer.status_code >= 500:
             raise CenterUnreachable(sentence)

@@ -23,6 +23,7 @@ from engine.progress import Progress
 from engine.repository import Repository
 
 UNREADABLE_REPORTED = 1000
+ERROR_LENGTH = 2000
 
 
 class _Out:
@@ -40,6 +41,10 @@ class _Out:
     def progress(self, progress: Progress) -> None:
         shown = asdict(progress)
         self.say("progress", progress=shown)
+
+    def error(self, sentence: str) -> None:
+        # What names a path may hold bytes that are no text, and list very many.
+        self.say("error", error=sentence.encode("utf-8", "replace").decode()[:ERROR_LENGTH])
 
     def unreadable(self, path: bytes, reason: str) -> None:
         self._unreadable += 1
@@ -62,10 +67,10 @@ def main() -> int:
         out.say("cancelled")
         return 0
     except EngineError as error:
-        out.say("error", error=str(error))
+        out.error(str(error))
         return 0
     except OSError as error:
-        out.say("error", error=f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror))
+        out.error(f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else str(error.strerror))
         return 0
     out.say("result", result=result)
     return 0

@@ -1,6 +1,7 @@
 """What an agent remembers of the server that it joined: a file of mode 0600 in its state directory."""
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -49,6 +50,17 @@ def save_config(state: Path, config: AgentConfig) -> None:
     """Write the configuration, whole or not at all."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_whole(state / FILE, json.dumps(asdict(config), indent=1))
+
+
+def require_writable(state: Path) -> None:
+    """Raise OSError if the state directory cannot be made or written to: a join token is good for one attempt."""
+    place = state.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
 def write_whole(path: Path, text: str) -> None:

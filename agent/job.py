@@ -1,8 +1,4 @@
-"""A job from message to outcome: claim it, run the engine in a child process, report, finish.
-
-The report of an outcome is written to the state directory first and delivered from there, so that it is not lost while the
-server, or the agent itself, is away.
-"""
+"""A job from message to outcome: claim it, run the engine in a child process, report, finish."""
 
 import json
 import logging
@@ -17,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.center import Center, CenterError, CenterUnreachable, Refused
-from agent.config import write_whole
+from agent.center import Center, CenterError, Refused
+from agent.outbox import post_report
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +22,9 @@ REPORT_EVERY_S = 2.0
 # How long a cancelled child may take to end by itself, and to end after it was told again.
 TERMINATE_AFTER_S = 5.0
 KILL_AFTER_S = 15.0
-DELIVER_EVERY_S = 5.0
-OUTBOX = "outbox"
 
 _stopping = threading.Event()
-_running: dict[str, "subprocess.Popen[str]"] = {}
+_running: dict[tuple[str, int], "subprocess.Popen[str]"] = {}
 _running_lock = threading.Lock()
 
 
@@ -48,7 +42,7 @@ class _Observed:
 def running_jobs() -> list[str]:
     """Return the names of the jobs that this agent works on now."""
     with _running_lock:
-        return sorted(_running)
+        return sorted({job for job, _attempt in _running})
 
 
 def stop_children() -> None:
@@ -62,6 +56,9 @@ def stop_children() -> None:
 
 def run_job(center: Center, state: Path, job: str, attempt: int) -> None:
     """Do an attempt at a job. Whatever goes wrong is reported, not raised."""
+    if _stopping.is_set():
+        log.info("job=%s attempt=%d left for later: the agent stops", job, attempt)
+        return
     try:
         specification = center.claim(job, attempt)
     except Refused as error:
@@ -72,46 +69,27 @@ def run_job(center: Center, state: Path, job: str, attempt: int) -> None:
         log.warning("job=%s attempt=%d not claimed: %s", job, attempt, error)
         return
     log.info("job=%s attempt=%d claimed", job, attempt)
-    report = _Attempt(center, job, attempt).run(specification)
+    _end_older_attempts(job, attempt)
+    try:
+        report = _Attempt(center, job, attempt).run(specification)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        # No process could be started, or it said what cannot be understood.
+        log.exception("job=%s attempt=%d failed", job, attempt)
+        reason = f"the engine could not be run ({type(error).__name__})"
+        report = {"attempt": attempt, "outcome": "crashed", "error": reason, "result": {}, "unreadable": []}
     if report is None:
         log.warning("job=%s attempt=%d does not count any more", job, attempt)
         return
     log.info("job=%s attempt=%d outcome=%s", job, attempt, report["outcome"])
-    _post(state, job, report)
-    deliver_reports(center, state)
+    post_report(center, state, job, report)
 
 
-def deliver_reports(center: Center, state: Path) -> int:
-    """Deliver what waits in the outbox; return how many reports are left."""
-    left = 0
-    for path in sorted((state / OUTBOX).glob("*.json")):
-        try:
-            report = json.loads(path.read_text())
-            center.finish(report.pop("job"), report)
-        except CenterUnreachable as error:
-            log.warning("report=%s waits: %s", path.name, error)
-            left += 1
-            continue
-        except FileNotFoundError:
-            # Another thread has delivered it.
-            continue
-        except (CenterError, ValueError, KeyError) as error:
-            log.warning("report=%s given up: %s", path.name, error)
-        path.unlink(missing_ok=True)
-    return left
-
-
-def deliver_for_ever(center: Center, state: Path) -> None:
-    """Look into the outbox now and then; for a thread."""
-    while True:
-        deliver_reports(center, state)
-        time.sleep(DELIVER_EVERY_S)
-
-
-def _post(state: Path, job: str, report: dict[str, Any]) -> None:
-    outbox = state / OUTBOX
-    outbox.mkdir(mode=0o700, exist_ok=True)
-    write_whole(outbox / f"{job}.{report['attempt']}.json", json.dumps({"job": job, **report}))
+def _end_older_attempts(job: str, attempt: int) -> None:
+    """End what an attempt that was given up as lost still does, while another thread has not noticed."""
+    with _running_lock:
+        older = [child for (name, number), child in _running.items() if name == job and number != attempt]
+    for child in older:
+        _end(child)
 
 
 class _Attempt:
@@ -132,8 +110,11 @@ class _Attempt:
             text=True,
             start_new_session=True,
         )
+        key = self._job, self._attempt
         with _running_lock:
-            _running[self._job] = child
+            _running[key] = child
+        if _stopping.is_set():
+            child.terminate()
         try:
             assert child.stdin is not None
             try:
@@ -146,7 +127,7 @@ class _Attempt:
         finally:
             _end(child)
             with _running_lock:
-                del _running[self._job]
+                _running.pop(key, None)
         return self._report(child.returncode) if is_wanted else None
 
     def _read(self, child: "subprocess.Popen[str]") -> None:

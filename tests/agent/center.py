@@ -16,14 +16,14 @@ class FakeCenter:
     """`answers`: status and body by the last part of the path, in place of the usual ones."""
 
     specification: dict[str, Any] = field(default_factory=dict)
-    answers: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    answers: dict[str, tuple[int, dict[str, Any] | bytes]] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)
     cancel: bool = False
     url: str = ""
     finished: threading.Event = field(default_factory=threading.Event)
     progressed: threading.Event = field(default_factory=threading.Event)
 
-    def answer(self, path: str, body: dict[str, Any], authorization: str) -> tuple[int, dict[str, Any]]:
+    def answer(self, path: str, body: dict[str, Any], authorization: str) -> tuple[int, dict[str, Any] | bytes]:
         self.requests.append((path, body, authorization))
         step = path.rsplit("/", 1)[1]
         if step == "progress":
@@ -55,7 +55,7 @@ def fake_center() -> Iterator[FakeCenter]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status, answer = center.answer(self.path, body, self.headers.get("Authorization", ""))
-            content = json.dumps(answer).encode()
+            content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))

@@ -1,5 +1,6 @@
 """A job is claimed, run in a child process, reported while it runs, and finished as what it was."""
 
+import errno
 import os
 import signal
 import threading
@@ -11,7 +12,8 @@ import pytest
 
 from agent import job as agent_job
 from agent.center import Center
-from agent.job import deliver_reports, run_job, running_jobs
+from agent.job import run_job, running_jobs
+from agent.outbox import deliver_reports
 from engine.backends import open_store
 from engine.commands.snapshots import list_snapshots
 from engine.compare import compare_trees
@@ -39,7 +41,7 @@ def run_in_thread(center: FakeCenter, state: Path) -> threading.Thread:
 
 def child_of(job: str) -> int:
     wait_until(lambda: job in running_jobs(), "the child to start")
-    return agent_job._running[job].pid
+    return agent_job._running[job, 1].pid
 
 
 def stopped_child(center: FakeCenter, state: Path) -> tuple[threading.Thread, int]:
@@ -165,3 +167,101 @@ def test_a_file_that_cannot_be_read_makes_warnings(center: FakeCenter, tmp_path:
     (report,) = center.bodies("finish")
     assert report["outcome"] == "warnings"
     assert [item["path"] for item in report["unreadable"]] == [str(tmp_path / "vanished")]
+
+
+def test_two_attempts_at_one_job_do_not_stand_in_each_others_way(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    first, pid = stopped_child(center, tmp_path)
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 2)
+    first.join(30)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    outcomes = {report["attempt"]: report["outcome"] for report in center.bodies("finish")}
+    assert outcomes == {1: "crashed", 2: "success"}
+    assert running_jobs() == []
+
+
+def test_an_outcome_is_told_although_the_disk_is_full(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_whole(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("agent.outbox.write_whole", write_whole)
+    center.specification = backup_job(source)
+    center.answers["finish"] = (500, {"error": "away"})
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    del center.answers["finish"]
+    assert deliver_reports(Center(center.url, TOKEN), tmp_path) == 0
+    assert center.bodies("finish")[-1]["outcome"] == "success"
+    seen = len(center.bodies("finish"))
+    assert deliver_reports(Center(center.url, TOKEN), tmp_path) == 0
+    assert len(center.bodies("finish")) == seen
+
+
+@pytest.mark.parametrize("page", [b"<html>back soon</html>", b"[1]", b""])
+def test_a_page_in_the_servers_place_loses_no_outcome(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob, page: bytes
+) -> None:
+    center.specification = backup_job(source)
+    center.answers["progress"] = center.answers["finish"] = (200, page)
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    center.answers.clear()
+    assert deliver_reports(Center(center.url, TOKEN), tmp_path) == 0
+    assert center.bodies("finish")[-1]["outcome"] == "success"
+
+
+def test_a_process_that_cannot_be_started_is_a_crash(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(agent_job.subprocess, "Popen", refuse)
+    center.specification = backup_job(source)
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    (report,) = center.bodies("finish")
+    assert report["outcome"] == "crashed"
+
+
+def test_an_agent_that_stops_claims_nothing_more(
+    center: FakeCenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_job, "_stopping", threading.Event())
+    agent_job.stop_children()
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    assert center.requests == []
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_an_agent_whose_token_was_revoked_ends_its_work(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob, status: int
+) -> None:
+    center.specification = backup_job(source)
+    center.answers["progress"] = (status, {"error": "Log in again."})
+    thread, pid = stopped_child(center, tmp_path)
+    thread.join(30)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_names_that_are_no_text_do_not_keep_a_report_back(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    center.specification["backup"]["include"] = [os.fsdecode(b"/nowhere/\xff"), *(f"/nowhere/{n}" for n in range(2000))]
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    (report,) = center.bodies("finish")
+    assert report["outcome"] == "failed"
+    assert len(report["error"]) <= 2000
+    report["error"].encode()
+
+
+def test_every_claim_has_a_nonce_of_its_own(center: FakeCenter) -> None:
+    for _ in range(2):
+        Center(center.url, TOKEN).claim("backup-12", 1)
+    first, second = center.bodies("claim")
+    assert len(first["nonce"]) == 32
+    assert first["nonce"] != second["nonce"]

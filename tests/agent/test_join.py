@@ -47,3 +47,18 @@ def test_running_before_joining_says_what_to_do(tmp_path: Path) -> None:
     finished = agent("run", "--state", str(tmp_path))
     assert finished.returncode == 1
     assert "python -m agent join" in finished.stderr
+
+
+def test_a_token_is_not_spent_where_it_cannot_be_kept(center: FakeCenter, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    finished = agent("join", "--center", center.url, "--token", "t", "--state", str(tmp_path / "file" / "state"))
+    assert finished.returncode == 1
+    assert finished.stderr == f"agent: {tmp_path}/file: Not a directory\n"
+    assert center.requests == []
+
+
+def test_a_page_in_the_servers_place_is_one_clear_sentence(center: FakeCenter, tmp_path: Path) -> None:
+    center.answers["join"] = (200, b"<html></html>")
+    finished = agent("join", "--center", center.url, "--token", "t", "--state", str(tmp_path / "state"))
+    assert finished.returncode == 1
+    assert finished.stderr == f"agent: what answers at {center.url} is not the server\n"
