@@ -26,8 +26,8 @@ class Center:
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return self._call("POST", path, json=body or {})
 
-    def put(self, path: str, body: dict[str, Any]) -> Any:
-        return self._call("PUT", path, json=body)
+    def put(self, path: str, body: dict[str, Any], **query: str) -> Any:
+        return self._call("PUT", path, json=body, params=query)
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
         try:

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
+# The directory store's address has to fit into the database.
+STATE_LENGTH = 240
+
 
 class QuickstartError(Exception):
     """Something the person at the terminal can mend; the message is one sentence."""
@@ -35,6 +38,8 @@ class Installation:
 
     def __init__(self, state: Path, port: int) -> None:
         self.state = state.resolve()
+        if len(str(self.state)) > STATE_LENGTH:
+            raise QuickstartError(f"the path of the state directory is longer than {STATE_LENGTH} characters")
         try:
             self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in ("log", "redis", "agent", "store", "restored"):
@@ -64,8 +69,16 @@ class Installation:
             "BACKUPCENTER_DATABASE_URL": f"sqlite://{quote(str(self.state / 'backupcenter.sqlite3'))}",
             "BACKUPCENTER_REDIS_URL": self.redis_url,
             "BACKUPCENTER_PUBLIC_URL": self.url,
+            # The machine's proxy has no business with what talks to itself.
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), _without_proxy(inherited)),
             # The checkout may be what is backed up: programs must not write into it while it is compared.
             "PYTHONPYCACHEPREFIX": str(self.state / "pycache"),
+        }
+
+    def agent_environment(self) -> dict[str, str]:
+        """The environment of this host's agent, which is to know nothing of the server's secrets."""
+        return {
+            name: value for name, value in self.environment().items() if not name.startswith(("BACKUPCENTER_", "DJANGO_"))
         }
 
     def set_up_database(self) -> tuple[str, bool]:
@@ -108,6 +121,8 @@ class Installation:
                 return Secrets(**stored)
             except (ValueError, TypeError) as error:
                 raise QuickstartError(f"{path} is damaged; restore it, or start anew with another --state") from error
+            except OSError as error:
+                raise QuickstartError(f"{path} cannot be read: {error.strerror}") from error
         drawn = Secrets()
         partial = path.with_suffix(".new")
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -116,6 +131,11 @@ class Installation:
             os.fsync(file.fileno())
         partial.rename(path)
         return drawn
+
+
+def _without_proxy(environment: dict[str, str]) -> str:
+    known = environment.get("no_proxy") or environment.get("NO_PROXY")
+    return ",".join(filter(None, (known, "127.0.0.1", "localhost")))
 
 
 def _choose_port(port: int) -> int:

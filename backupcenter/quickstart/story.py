@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +23,8 @@ from engine.terminal import size_text
 LOOPBACK_IPV4 = 0x7F000001
 FIRST_FIRE_S = 5
 POLL_S = 0.5
+NAME_LENGTH = 255
+SPECIAL_IN_PATTERNS = re.compile(r"[\\*?\[]")
 SUCCESS, QUEUED, RUNNING, WARNINGS = 0, 1, 2, 5
 
 
@@ -78,8 +82,12 @@ class Story:
             self.center.post("/api/endpoint", body)
         tenants = [tenant for tenant in self.center.get("/api/tenant") if tenant["endpoint"]["address"] == address]
         for tenant in tenants:
-            if choice.url is None or tenant["access_key"] == choice.access_key:
+            if choice.url is None:
                 return dict(tenant)
+            if tenant["access_key"] == choice.access_key:
+                # The secret may be another by now; the server asks the store whether it is right.
+                keys = {"access_key": choice.access_key, "secret_key": choice.secret_key}
+                return dict(self.center.put(f"/api/tenant/{tenant['username']}", keys, endpoint=address))
         body = {"endpoint": {"address": address}}
         if choice.url is not None:
             body |= {"access_key": choice.access_key, "secret_key": choice.secret_key}
@@ -112,6 +120,7 @@ class Story:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=TOP,
+            env=self.installation.agent_environment(),
         )
         if joining.returncode:
             raise QuickstartError(f"the agent could not join: {joining.stdout.strip()}")
@@ -132,7 +141,10 @@ class Story:
         """Make (or set anew) the plan of `source`, to fire in a few seconds and then daily; return the plan."""
         fire = datetime.now(UTC) + timedelta(seconds=FIRST_FIRE_S)
         name = f"quickstart {source}"
-        data = json.dumps({"include": [str(source)], "exclude": [str(path) for path in exclude]}, ensure_ascii=False)
+        if len(name) > NAME_LENGTH:
+            name = f"quickstart …{str(source)[-NAME_LENGTH + 12 :]}"
+        patterns = [SPECIAL_IN_PATTERNS.sub(r"\\\g<0>", str(path)) for path in exclude]
+        data = json.dumps({"include": [str(source)], "exclude": patterns}, ensure_ascii=False)
         cron = f"{fire.second} {fire.minute} {fire.hour} * * ?"
         endpoint = tenant["endpoint"]["address"]
         known = self._plan_named(name, tenant["username"], endpoint)
@@ -175,7 +187,10 @@ class Story:
 
     def restore(self, record: dict[str, Any]) -> tuple[dict[str, Any], Path]:
         """Restore the record below the state directory; return the recovery record and the directory."""
-        target = self.installation.state / "restored" / str(record["id"])
+        restored = self.installation.state / "restored"
+        for earlier in restored.iterdir():
+            shutil.rmtree(earlier, ignore_errors=True)
+        target = restored / str(record["id"])
         recovery = self.center.post(
             "/api/recovery",
             {

@@ -28,6 +28,10 @@ def test_python_and_a_network_are_enough(tmp_path: Path) -> None:
     copy_checkout(checkout)
     programs.mkdir()
     (programs / "python3").symlink_to(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
+    # Left by a run that was interrupted while it made the environment.
+    half_made = checkout / ".venv" / "bin"
+    half_made.mkdir(parents=True)
+    (half_made / "python").symlink_to(programs / "python3")
     source.mkdir()
     (source / "file").write_text("content")
     finished = subprocess.run(

@@ -115,6 +115,18 @@ def test_it_backs_up_restores_and_proves_both_alike(tmp_path: Path, source: Path
     assert evidence(again.stdout)["repository"] == facts["repository"]
 
 
+def test_odd_paths_and_a_proxy_do_not_matter(tmp_path: Path) -> None:
+    odd = tmp_path / "a [b] * \\ ?"
+    odd.mkdir()
+    (odd / "file").write_text("content")
+    proxy = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    finished = run_quickstart(odd / "state", "--once", "--source", str(odd), environment=proxy)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    facts = evidence(finished.stdout)
+    assert (facts["identical"], facts["files"]) == ("yes", "1")
+    assert processes_of(odd / "state") == []
+
+
 @pytest.mark.ceph
 @pytest.mark.restic
 def test_it_keeps_backups_in_an_s3_store(tmp_path: Path, source: Path, ceph_endpoint) -> None:
