@@ -6,7 +6,7 @@ microsecond.
 
 import re
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 
 _EARLIEST_S, _LATEST_S = -62167219200, 253402300799  # the years 0 to 9999: Go has no others in JSON
@@ -79,4 +79,19 @@ def format_time(moment: datetime) -> str:
 
 def parse_time(text: str) -> datetime:
     """Return an aware datetime (UTC) of a time that Go wrote. Raises ValueError."""
-    return _EPOCH + timedelta(microseconds=parse_ns(text) // 1000)
+    try:
+        return _EPOCH + timedelta(microseconds=parse_ns(text) // 1000)
+    except OverflowError as error:
+        raise ValueError(f"not a time of the years 1 to 9999: {text!r}") from error
+
+
+def parse_zoned_time(text: str) -> datetime:
+    """Return an aware datetime of a time that Go wrote, with the offset it was written with. Raises ValueError."""
+    moment = parse_time(text)
+    if text.endswith("Z"):
+        return moment
+    offset = timedelta(hours=int(text[-5:-3]), minutes=int(text[-2:]))
+    try:
+        return moment.astimezone(timezone(-offset if text[-6] == "-" else offset))
+    except OverflowError as error:
+        raise ValueError(f"not a time of the years 1 to 9999: {text!r}") from error

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from engine.errors import DataDamaged, FileMissing, SnapshotNotFound
-from engine.gotime import format_time, parse_time
+from engine.gotime import format_time, parse_zoned_time
 from engine.node import go_string
 from engine.store import FileKind, Store
 
@@ -57,7 +57,10 @@ _COUNTS = tuple(SnapshotSummary.__slots__[2:])
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot file. `id` is its name (64 hexadecimal digits, empty until it is saved), `tree` 32 raw bytes."""
+    """A snapshot file. `id` is its name (64 hexadecimal digits, empty until it is saved), `tree` 32 raw bytes.
+
+    `time` is aware and keeps the offset of the place where it was taken: a day there is what keep rules count.
+    """
 
     time: datetime
     tree: bytes
@@ -111,7 +114,7 @@ class Snapshot:
             raw: dict[str, Any] = json.loads(content)
             summary = raw.get("summary")
             return cls(
-                time=parse_time(raw["time"]),
+                time=parse_zoned_time(raw["time"]),
                 tree=bytes.fromhex(raw["tree"]),
                 paths=tuple(map(str, raw["paths"] or ())),
                 hostname=str(raw.get("hostname", "")),
@@ -205,4 +208,4 @@ def _encode_list(texts: Iterable[str]) -> str:
 
 def _decode_summary(raw: dict[str, Any]) -> SnapshotSummary:
     counts = {name: int(raw.get(name, 0)) for name in _COUNTS}
-    return SnapshotSummary(parse_time(raw["backup_start"]), parse_time(raw["backup_end"]), **counts)
+    return SnapshotSummary(parse_zoned_time(raw["backup_start"]), parse_zoned_time(raw["backup_end"]), **counts)

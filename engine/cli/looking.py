@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from datetime import UTC
 
 from engine.cli.run import DONE, Run, Verb
 from engine.terminal import size_text
@@ -20,7 +21,7 @@ def snapshots(run: Run) -> int:
         return DONE
     for one in found:
         tags = f"  [{','.join(one.tags)}]" if one.tags else ""
-        print(f"{one.short_id}  {one.time:%Y-%m-%d %H:%M:%S}  {one.hostname}  {' '.join(one.paths)}{tags}")
+        print(f"{one.short_id}  {one.time.astimezone(UTC):%Y-%m-%d %H:%M:%S}  {one.hostname}  {' '.join(one.paths)}{tags}")
     print(f"{len(found)} snapshots")
     return DONE
 

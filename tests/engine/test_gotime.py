@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.gotime import format_ns, format_time, parse_ns, parse_time
+from engine.gotime import format_ns, format_time, parse_ns, parse_time, parse_zoned_time
 
 YEAR_0, YEAR_10000 = -62167219200 * 10**9, 253402300800 * 10**9
 
@@ -39,6 +39,8 @@ def test_times_of_snapshots_round_trip(moment):
     except OverflowError:
         return
     assert parse_time(format_time(moment)) == expected
+    assert parse_zoned_time(format_time(moment)) == moment
+    assert parse_zoned_time(format_time(moment)).utcoffset() == moment.utcoffset()
 
 
 def test_zeros_at_the_end_are_left_out_as_go_does():
@@ -52,3 +54,9 @@ def test_zeros_at_the_end_are_left_out_as_go_does():
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(ValueError, match=r"."):
         parse_ns(text)
+
+
+@pytest.mark.parametrize("text", ["0000-06-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "2024-01-01T00:00:00+24:00", "2024-01-01"])
+def test_a_snapshots_time_outside_the_calendar_is_refused(text):
+    with pytest.raises(ValueError, match=r"."):
+        parse_zoned_time(text)
