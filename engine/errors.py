@@ -43,6 +43,10 @@ class SnapshotNotFound(EngineError):
     """No snapshot, or more than one, answers to this name."""
 
 
+class InvalidPolicy(EngineError):
+    """The rules for keeping snapshots cannot be read, or would keep none."""
+
+
 class PathNotFound(EngineError):
     """The snapshot has nothing of the wanted kind at this path."""
 

@@ -81,6 +81,15 @@ class Snapshot:
     def short_id(self) -> str:
         return self.id[:8]
 
+    def has_tags(self, tags: Iterable[str]) -> bool:
+        """Whether it has all of these tags; the tag "" means having none, whatever follows it."""
+        for tag in tags:
+            if not tag and not self.tags:
+                return True
+            if tag not in self.tags:
+                return False
+        return True
+
     def encode(self) -> bytes:
         """The JSON that restic would write."""
         fields: list[str] = [f'"time":"{format_time(self.time)}"']
@@ -131,6 +140,28 @@ class Snapshot:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataDamaged(f"the snapshot {snapshot_id[:8]} is damaged") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFilter:
+    """Which snapshots are meant: of one of these hosts, with all tags of one of these lists, with all these paths."""
+
+    hosts: tuple[str, ...] = ()
+    tags: tuple[tuple[str, ...], ...] = ()
+    paths: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.hosts or self.tags or self.paths)
+
+    def matches(self, snapshot: Snapshot) -> bool:
+        return (
+            (not self.hosts or snapshot.hostname in self.hosts)
+            and (not self.tags or any(map(snapshot.has_tags, self.tags)))
+            and {posixpath.normpath(path) for path in self.paths} <= set(snapshot.paths)
+        )
+
+
+EVERY_SNAPSHOT = SnapshotFilter()
 
 
 def save_snapshot(files: SnapshotFiles, snapshot: Snapshot) -> str:
