@@ -1,9 +1,16 @@
 """Verbs that keep a repository in order."""
 
 import argparse
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from typing import Any, TypeVar
 
-from engine.cli.run import DONE, FAILED, Run, Verb
+from engine.cli.run import DONE, FAILED, Run, Verb, snapshot_message
+from engine.errors import InvalidPolicy
+from engine.retention import BY_HOST_AND_PATHS, UNLIMITED, Duration, Group, GroupBy, KeepPolicy, Verdict
+from engine.snapshot import Snapshot, SnapshotFilter, find_snapshot
+
+_Value = TypeVar("_Value")
 
 
 def check(run: Run) -> int:
@@ -26,4 +33,133 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--read-data", action="store_true", help="read every byte")
 
 
-VERBS = (Verb("check", "look for damage", check, _check_arguments, can_cancel=True),)
+def forget(run: Run) -> int:
+    from engine.commands.forget import forget_by_policy
+
+    options = run.options
+    rules = {field.name: getattr(options, f"keep_{field.name}") for field in fields(KeepPolicy) if field.name != "tags"}
+    policy = KeepPolicy(**rules, tags=tuple(options.keep_tags))
+    only = SnapshotFilter(tuple(options.host), tuple(options.tag), tuple(options.path))
+    if options.snapshots:
+        if only or not policy.is_empty:
+            raise InvalidPolicy("snapshots that are named are forgotten whatever they are: give no --keep or filter with them")
+        return _forget_named(run)
+    verdicts = forget_by_policy(run.open(), policy, only=only, group_by=options.group_by, dry_run=options.dry_run)
+    forgotten = sum(len(verdict.remove) for verdict in verdicts.values())
+    kept = sum(len(verdict.keep) for verdict in verdicts.values())
+    run.show(
+        [_group_message(group, verdict) for group, verdict in verdicts.items()],
+        "\n\n".join(
+            [
+                *(_group_text(group, verdict) for group, verdict in verdicts.items()),
+                f"{kept} snapshots kept, {forgotten} {_forgotten(run)}",
+            ]
+        ),
+    )
+    return DONE
+
+
+def _forget_named(run: Run) -> int:
+    from engine.commands.forget import forget
+
+    repository = run.open()
+    found = {snapshot.id: snapshot for snapshot in (find_snapshot(repository, name) for name in run.options.snapshots)}
+    if not run.options.dry_run:
+        forget(repository, list(found))
+    verdict = Verdict(keep=(), remove=tuple(found.values()))
+    run.show([_group_message(Group(), verdict)], f"{_table(verdict)}\n\n{len(found)} snapshots {_forgotten(run)}")
+    return DONE
+
+
+def _forgotten(run: Run) -> str:
+    return "would be forgotten" if run.options.dry_run else "forgotten"
+
+
+def _group_message(group: Group, verdict: Verdict) -> dict[str, Any]:
+    """Return what became of a group in restic's shape, where what is empty is null."""
+    reasons = [{"snapshot": snapshot_message(kept.snapshot), "matches": kept.reasons} for kept in verdict.keep]
+    return {
+        "tags": group.tags or None,
+        "host": group.host,
+        "paths": group.paths or None,
+        "keep": [reason["snapshot"] for reason in reasons] or None,
+        "remove": list(map(snapshot_message, verdict.remove)) or None,
+        "reasons": reasons or None,
+    }
+
+
+def _group_text(group: Group, verdict: Verdict) -> str:
+    return f"{group}:\n{_table(verdict)}" if str(group) else _table(verdict)
+
+
+def _table(verdict: Verdict) -> str:
+    """Return a line for each snapshot, newest first: what becomes of it, what it is, and why it stays."""
+    judged: list[tuple[Snapshot, tuple[str, ...]]] = [(kept.snapshot, kept.reasons) for kept in verdict.keep]
+    judged += [(snapshot, ()) for snapshot in verdict.remove]
+    judged.sort(key=lambda one: one[0].time, reverse=True)
+    lines = [
+        (
+            "keep" if reasons else "forget",
+            snapshot.short_id,
+            f"{snapshot.time:%Y-%m-%d %H:%M:%S %z}",
+            snapshot.hostname,
+            ",".join(snapshot.tags),
+            " ".join(snapshot.paths),
+            ", ".join(reasons),
+        )
+        for snapshot, reasons in judged
+    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _forget_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("snapshots", nargs="*", metavar="SNAPSHOT", help="forget these, whatever they are")
+    for period in ("last", "hourly", "daily", "weekly", "monthly", "yearly"):
+        about = "keep the last N snapshots" if period == "last" else f"keep the last of each of N {period} periods"
+        parser.add_argument(
+            f"-{'H' if period == 'hourly' else period[0]}",
+            f"--keep-{period}",
+            type=_count,
+            default=0,
+            metavar="N",
+            help=f"{about}; unlimited is all",
+        )
+    for period in ("", "-hourly", "-daily", "-weekly", "-monthly", "-yearly"):
+        parser.add_argument(f"--keep-within{period}", type=_said(Duration.parse), default=Duration(), metavar="DURATION")
+    parser.add_argument("--keep-tag", dest="keep_tags", type=_tags, action="append", default=[], metavar="TAG[,TAG…]")
+    parser.add_argument("--host", action="append", default=[], metavar="HOST", help="judge snapshots of this host alone")
+    parser.add_argument("--tag", type=_tags, action="append", default=[], metavar="TAG[,TAG…]")
+    parser.add_argument("--path", action="append", default=[], metavar="PATH")
+    parser.add_argument("--group-by", "-g", type=_said(GroupBy.parse), default=BY_HOST_AND_PATHS, metavar="host,paths,tags")
+    parser.add_argument("--dry-run", "-n", action="store_true", help="only tell what would be forgotten")
+
+
+def _count(text: str) -> int:
+    if text in ("unlimited", str(UNLIMITED)):
+        return UNLIMITED
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a count nor unlimited")
+    return int(text)
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    return tuple(tag.strip() for tag in text.split(","))
+
+
+def _said(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
+    """Return a parser whose refusal is a usage error in its own words."""
+
+    def parse_option(text: str) -> _Value:
+        try:
+            return parse(text)
+        except InvalidPolicy as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse_option
+
+
+VERBS = (
+    Verb("check", "look for damage", check, _check_arguments, can_cancel=True),
+    Verb("forget", "forget snapshots by name, or those that no rule keeps", forget, _forget_arguments),
+)

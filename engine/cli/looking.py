@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from datetime import UTC
 
-from engine.cli.run import DONE, Run, Verb
+from engine.cli.run import DONE, Run, Verb, snapshot_message
 from engine.terminal import size_text
 
 
@@ -16,8 +16,7 @@ def snapshots(run: Run) -> int:
 
     found = list_snapshots(run.open())
     if run.options.json:
-        shown = [{**json.loads(one.encode()), "id": one.id, "short_id": one.short_id} for one in found]
-        print(json.dumps(shown))
+        print(json.dumps(list(map(snapshot_message, found))))
         return DONE
     for one in found:
         tags = f"  [{','.join(one.tags)}]" if one.tags else ""
@@ -32,8 +31,7 @@ def ls(run: Run) -> int:
     repository = run.open()
     snapshot = open_snapshot(repository, run.options.snapshot)
     if run.options.json:
-        head = json.loads(snapshot.encode())
-        print(json.dumps({**head, "id": snapshot.id, "short_id": snapshot.short_id, "struct_type": "snapshot"}))
+        print(json.dumps({**snapshot_message(snapshot), "struct_type": "snapshot"}))
     for path, node in walk(repository, snapshot, os.fsencode(run.options.path)):
         if run.options.json:
             entry = {**json.loads(node.to_json()), "path": path.decode(errors="replace"), "struct_type": "node"}

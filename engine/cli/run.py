@@ -13,6 +13,7 @@ from typing import Any
 from engine.errors import Cancelled, EngineError
 from engine.progress import Progress
 from engine.repository import Repository
+from engine.snapshot import Snapshot
 from engine.store import Store
 from engine.terminal import ProgressLine
 
@@ -55,7 +56,7 @@ class Run:
             raise EngineError("a password is needed: give --password-file or RESTIC_PASSWORD")
         return password
 
-    def show(self, message: dict[str, Any], text: str) -> None:
+    def show(self, message: dict[str, Any] | list[dict[str, Any]], text: str) -> None:
         """Print the outcome: `message` for machines, `text` for people."""
         self.line.clear()
         if self.options.json:
@@ -86,6 +87,11 @@ class Verb:
     act: Callable[[Run], int]
     arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     can_cancel: bool = False
+
+
+def snapshot_message(snapshot: Snapshot) -> dict[str, Any]:
+    """Return a snapshot as restic shows it in JSON: its file, and its id in full and short."""
+    return {**json.loads(snapshot.encode()), "id": snapshot.id, "short_id": snapshot.short_id}
 
 
 def read_password(file: str) -> str:
