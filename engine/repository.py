@@ -32,6 +32,8 @@ from engine.writer import RepositoryWriter
 
 VERSIONS = (1, 2)
 INDEX_READERS = 4
+# About what a blob takes in an index file: half of an id's digits cannot be compressed away.
+INDEX_BYTES_PER_BLOB = {1: 150, 2: 44}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,10 @@ class Repository:
 
     def load_index(self) -> None:
         """Read all index files; blobs that are known already stay. Raises DataDamaged."""
-        names = [name for name, _ in self.store.list(FileKind.INDEX)]
+        files = list(self.store.list(FileKind.INDEX))
+        names = [name for name, _ in files]
+        if not len(self.index):
+            self.index.reserve(BlobType.DATA, sum(size for _, size in files) // INDEX_BYTES_PER_BLOB[self.config.version])
         with ThreadPoolExecutor(INDEX_READERS, thread_name_prefix="index") as readers:
             for content in readers.map(lambda name: self.load_file(FileKind.INDEX, name), names):
                 for pack in decode_index(content):
