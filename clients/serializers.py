@@ -6,7 +6,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from backupcenter.api.fields import MAX_INT64, FiniteFloatField, Ipv4Field, Ipv6Field, UnixTimeField
+from backupcenter.api.fields import MAX_INT64, FiniteFloatField, Ipv4Field, Ipv6Field, ReportedTextField, UnixTimeField
 from clients.models import Client
 
 HOSTNAME = re.compile(r"[^\s/\\\x00-\x1f\x7f]+")
@@ -82,8 +82,8 @@ class JoinSerializer(serializers.Serializer[Any]):
     hostname = HostnameField()
     ipv4 = Ipv4Field(required=False, allow_null=True, default=None)
     ipv6 = Ipv6Field(required=False, allow_null=True, default=None)
-    os = serializers.CharField(max_length=255, required=False, allow_blank=True, default="")
-    version = serializers.CharField(max_length=64, required=False, allow_blank=True, default="")
+    os = ReportedTextField(length=255, required=False, default="")
+    version = ReportedTextField(length=64, required=False, default="")
 
 
 class JoinedClientSerializer(serializers.Serializer[Any]):
@@ -103,8 +103,8 @@ class JoinedSerializer(serializers.Serializer[Any]):
 class HeartbeatSerializer(serializers.Serializer[Any]):
     """What an agent says now and then."""
 
-    version = serializers.CharField(max_length=64, required=False, allow_blank=True, default=None)
-    os = serializers.CharField(max_length=255, required=False, allow_blank=True, default=None)
+    version = ReportedTextField(length=64, required=False, default=None)
+    os = ReportedTextField(length=255, required=False, default=None)
     running = serializers.ListField(child=serializers.CharField(max_length=64), max_length=100, required=False, default=list)
     load = FiniteFloatField(required=False, allow_null=True, default=None)
 

@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 
 from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
 from jobs.dispatch import publish
-from jobs.serializers import AttemptSerializer, FinishSerializer, ProgressAnswerSerializer, ProgressSerializer
+from jobs.reports import AttemptSerializer, FinishSerializer, ProgressAnswerSerializer, ProgressSerializer
 from jobs.specification import job_specification
 from records.lifecycle import claim_job, find_job, finish_job, report_progress
 from records.models import JobRecord, State

@@ -1,4 +1,4 @@
-"""Plans as the API shows and takes them; what recoveries and agents send."""
+"""Plans as the API shows and takes them, and recoveries that are asked for."""
 
 import json
 from typing import Any
@@ -12,7 +12,6 @@ from backupcenter.api.fields import Int32Field, Int64Field, Ipv4Field, Ipv6Field
 from clients.models import Client
 from clients.serializers import NestedClientSerializer
 from jobs.models import BackupPlan
-from records.lifecycle import CRASHED, OUTCOMES
 from records.models import BackupRecord
 from storage.models import Tenant
 from storage.serializers import EndpointKeySerializer, NestedTenantSerializer
@@ -140,26 +139,6 @@ class FiresSerializer(serializers.Serializer[Any]):
     """The next fires of a plan."""
 
     next = serializers.ListField(child=UnixTimeField())
-
-
-class AttemptSerializer(serializers.Serializer[Any]):
-    attempt = Int32Field(min_value=1)
-
-
-class ProgressSerializer(AttemptSerializer):
-    progress = serializers.DictField()
-
-
-class FinishSerializer(AttemptSerializer):
-    outcome = serializers.ChoiceField([*OUTCOMES, CRASHED])
-    error = serializers.CharField(required=False, allow_blank=True, default="", max_length=10_000)
-    result = serializers.DictField(required=False, default=dict)
-    unreadable = serializers.ListField(child=serializers.DictField(child=serializers.CharField()), required=False, default=list)
-
-
-class ProgressAnswerSerializer(serializers.Serializer[Any]):
-    cancel = serializers.BooleanField()
-    lease_s = serializers.IntegerField()
 
 
 DETAIL_FIELDS = [name for name in PlanSerializer.Meta.fields if name not in ("state", "next_time")]

@@ -22,6 +22,7 @@ from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from backupcenter.api.text import storable
 from records.models import BackupRecord, Event, JobRecord
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,8 @@ def emit(
     event = Event(
         level=level,
         topic=topic,
-        title=_storable(title)[:255],
-        message=_storable(message),
+        title=storable(title)[:255],
+        message=storable(message),
         plan_uuid=plan_uuid,
         job=record.job if record else "",
     )
@@ -97,11 +98,6 @@ def emit_progress(record: JobRecord) -> None:
 
 def _reference(record: JobRecord | None) -> dict[str, Any] | None:
     return {"kind": record.KIND, "id": record.pk} if record else None
-
-
-def _storable(text: object) -> str:
-    """Return `text` without what PostgreSQL refuses: NUL, and the lone surrogates of names that are not UTF-8."""
-    return str(text).encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def _send(data: str) -> None:

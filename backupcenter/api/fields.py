@@ -9,6 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from backupcenter.api.keys import ipv4_number
+from backupcenter.api.text import storable
 
 MAX_INT64 = (1 << 63) - 1
 MAX_INT32 = (1 << 31) - 1
@@ -93,3 +94,38 @@ class FiniteFloatField(serializers.FloatField):
         if not math.isfinite(number):
             self.fail("invalid")
         return number
+
+
+class ReportedTextField(serializers.CharField):
+    """Text of a report, which must not be refused for it: what the database cannot hold is replaced, what is too long is cut.
+
+    `length`: characters that are kept.
+    """
+
+    def __init__(self, *, length: int, **options: Any) -> None:
+        super().__init__(**{"allow_blank": True, **options})
+        self.length = length
+
+    def to_internal_value(self, data: Any) -> str:
+        return storable(super().to_internal_value(data))[: self.length]
+
+
+@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]})
+class ReportedValueField(serializers.Field):  # type: ignore[type-arg]
+    """A figure, or a text as `ReportedTextField` takes it."""
+
+    default_error_messages = {"invalid": _("Must be a text or a finite number.")}
+
+    def __init__(self, *, length: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.length = length
+
+    def to_internal_value(self, data: Any) -> str | int | float:
+        if isinstance(data, str):
+            return storable(data)[: self.length]
+        if not isinstance(data, int | float) or not math.isfinite(data):
+            self.fail("invalid")
+        return data
+
+    def to_representation(self, value: str | int | float) -> str | int | float:
+        return value

@@ -1,5 +1,6 @@
 """Agents: a one-time token becomes an agent's own, which ends when it is revoked."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -106,7 +107,7 @@ def test_an_expired_or_unknown_token_is_401(api, client_row) -> None:
     assert join(api, "unknown").status_code == 401
 
 
-@pytest.mark.parametrize("fields", [{"token": ""}, {"hostname": ""}, {"ipv4": -1}, {"ipv6": "x"}, {"os": "x" * 256}])
+@pytest.mark.parametrize("fields", [{"token": ""}, {"hostname": ""}, {"ipv4": -1}, {"ipv6": "x"}])
 def test_fields_that_cannot_be_are_400(api, db, fields) -> None:
     _row, token = JoinToken.issue()
     answer = join(api, **{"token": token, **fields})
@@ -163,7 +164,7 @@ def test_a_heartbeat_answers_how_many_jobs_wait(joined, client_row) -> None:
     assert answer.json()["queued"] == 3
 
 
-@pytest.mark.parametrize("body", [{"load": "nan"}, {"load": "inf"}, {"running": "x"}, {"running": [{}]}, {"version": "x" * 65}])
+@pytest.mark.parametrize("body", [{"load": "nan"}, {"load": "inf"}, {"running": "x"}, {"running": [{}]}])
 def test_a_heartbeat_that_cannot_be_is_400(joined, body) -> None:
     assert joined.post("/api/agent/heartbeat", body, format="json").status_code == 400
 
@@ -200,3 +201,10 @@ def test_a_listener_that_fails_does_not_fail_the_heartbeat(joined, client_row) -
 def test_a_heartbeat_takes_a_fixed_number_of_queries(joined, django_assert_max_num_queries) -> None:
     with django_assert_max_num_queries(6):
         joined.post("/api/agent/heartbeat", {}, format="json")
+
+
+def test_what_an_agent_says_of_its_system_is_cut_and_made_storable_but_not_refused(joined, client_row) -> None:
+    body = json.dumps({"version": "x" * 65, "os": "Debian\udcfc\0" + "x" * 300})
+    assert joined.post("/api/agent/heartbeat", body, content_type="application/json").status_code == 200
+    client_row.refresh_from_db()
+    assert (client_row.version, client_row.os) == ("x" * 64, ("Debian?" + "x" * 300)[:255])

@@ -1,5 +1,6 @@
 """A job between server and agent: claimed once, leased while it runs, finished once, tried again when it was lost."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -157,3 +158,46 @@ def test_a_job_that_is_cancelled_and_then_lost_is_not_tried_again(agent, api, re
     watch()
     record.refresh_from_db()
     assert record.state == State.CANCELLED
+
+
+# What a host's file system may put into a report: a name that is not UTF-8, as Python spells it, and NUL.
+FOREIGN = "/srv/b\udcfcro\0/"
+
+
+def test_progress_in_a_directory_whose_name_is_not_utf8_renews_the_lease_and_is_shown(agent, api, record) -> None:
+    say(agent, record, "claim")
+    said = {"attempt": 1, "progress": {"current": FOREIGN, "files_done": 2, "files_total": None, "\udcfc": 1}}
+    answer = agent.post(f"/api/agent/job/{record.job}/progress", json.dumps(said), content_type="application/json")
+    assert answer.status_code == 200
+    shown = api("viewer").get(f"/api/record/backup/{record.pk}").json()["progress"]
+    assert shown == {"current": "/srv/b?ro/", "files_done": 2, "files_total": None, "?": 1}
+
+
+def test_no_text_of_a_report_is_refused(agent, record) -> None:
+    say(agent, record, "claim")
+    unreadable = [{"path": FOREIGN + "x" * 5000, "reason": ""}]
+    said = {"attempt": 1, "outcome": "failed", "error": FOREIGN + "x" * 20_000, "unreadable": unreadable}
+    answer = agent.post(f"/api/agent/job/{record.job}/finish", json.dumps(said), content_type="application/json")
+    assert answer.status_code == 200
+    record.refresh_from_db()
+    assert record.state == State.FAILED
+    assert record.error == ("/srv/b?ro/" + "x" * 20_000)[:10_000]
+    assert record.unreadable == [{"path": ("/srv/b?ro/" + "x" * 5000)[:4096], "reason": ""}]
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("progress", {"progress": {"files_done": [1]}}),
+        ("progress", {"progress": {"rate": 1e308 * 10}}),
+        ("finish", {"outcome": "success", "result": {"snapshot_id": "x"}}),
+        ("finish", {"outcome": "success", "result": {"files_total": 1 << 64}}),
+    ],
+)
+def test_figures_that_are_none_are_refused(agent, record, step, said) -> None:
+    say(agent, record, "claim")
+    body = json.dumps({"attempt": 1, **said}).replace("Infinity", "1e999")
+    answer = agent.post(f"/api/agent/job/{record.job}/{step}", body, content_type="application/json")
+    assert answer.status_code == 400
+    record.refresh_from_db()
+    assert record.state == State.RUNNING

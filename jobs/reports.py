@@ -1,0 +1,63 @@
+"""What an agent says of a job.
+
+A report holds names and messages of its host, which may be anything: they are made storable and cut, never refused, since a
+report that is refused is an outcome that is lost.
+"""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from backupcenter.api.fields import FiniteFloatField, Int32Field, Int64Field, ReportedTextField, ReportedValueField
+from backupcenter.api.text import storable
+from records.lifecycle import CRASHED, OUTCOMES
+
+# Linux' longest path.
+PATH_LENGTH = 4096
+ERROR_LENGTH = 10_000
+
+
+class AttemptSerializer(serializers.Serializer[Any]):
+    attempt = Int32Field(min_value=1)
+
+
+class ProgressSerializer(AttemptSerializer):
+    progress = serializers.DictField(child=ReportedValueField(length=PATH_LENGTH, allow_null=True))
+
+    def validate_progress(self, progress: dict[str, Any]) -> dict[str, Any]:
+        return {storable(name)[:64]: value for name, value in progress.items()}
+
+
+class ResultSerializer(serializers.Serializer[Any]):
+    """The figures of a backup or a recovery; what else is sent is not kept."""
+
+    snapshot_id = serializers.RegexField(r"^[0-9a-f]{64}\Z", required=False, allow_null=True, allow_blank=True)
+    duration_s = FiniteFloatField(required=False, allow_null=True)
+    files_total = Int64Field(required=False, allow_null=True)
+    files_new = Int64Field(required=False, allow_null=True)
+    files_changed = Int64Field(required=False, allow_null=True)
+    files_unmodified = Int64Field(required=False, allow_null=True)
+    bytes_total = Int64Field(required=False, allow_null=True)
+    bytes_added = Int64Field(required=False, allow_null=True)
+    bytes_stored = Int64Field(required=False, allow_null=True)
+    files_restored = Int64Field(required=False, allow_null=True)
+    files_skipped = Int64Field(required=False, allow_null=True)
+    files_verified = Int64Field(required=False, allow_null=True)
+    bytes_restored = Int64Field(required=False, allow_null=True)
+
+
+class UnreadableSerializer(serializers.Serializer[Any]):
+    path = ReportedTextField(length=PATH_LENGTH, trim_whitespace=False)
+    reason = ReportedTextField(length=1000, required=False, default="")
+
+
+class FinishSerializer(AttemptSerializer):
+    outcome = serializers.ChoiceField([*OUTCOMES, CRASHED])
+    error = ReportedTextField(length=ERROR_LENGTH, required=False, default="")
+    result = ResultSerializer(required=False, default=dict)
+    unreadable = UnreadableSerializer(many=True, required=False, default=list)
+
+
+class ProgressAnswerSerializer(serializers.Serializer[Any]):
+    cancel = serializers.BooleanField()
+    lease_s = serializers.IntegerField()
