@@ -143,13 +143,17 @@ def finish_job(
     emit_progress(record)
 
 
-def lose_job(record: JobRecord, attempt: int, reason: str) -> bool:
+def lose_job(record: JobRecord, attempt: int, reason: str, *, expired_at: datetime | None = None) -> bool:
     """Note that a running attempt was lost, and queue the next one unless it was the last or nobody wants it any more.
 
-    Returns whether the attempt was still running. The next one is put on the client's queue by `jobs.dispatch`.
+    `expired_at`: only if its lease ended before this time. Returns whether the attempt was still running. The next one is put on
+    the client's queue by `jobs.dispatch`.
     """
     with transaction.atomic():
         rows = _rows(record, State.RUNNING, attempt)
+        if expired_at is not None:
+            # The agent may have renewed the lease since the record was read.
+            rows = rows.filter(lease_until__lt=expired_at)
         common = {"lease_until": None, "progress": None, "error": reason}
         if rows.filter(cancel_requested=True).update(state=State.CANCELLED, end_time=timezone.now(), **common):
             record.refresh_from_db()
@@ -172,7 +176,7 @@ def lose_expired(now: datetime | None = None) -> int:
     """Lose every running job whose lease ran out; return how many."""
     moment = now or timezone.now()
     reason = _("its client stopped answering")
-    return sum(lose_job(record, record.attempt, reason) for record in _expired(moment))
+    return sum(lose_job(record, record.attempt, reason, expired_at=moment) for record in _expired(moment))
 
 
 def cancel_job(record: JobRecord, reason: str = "") -> None:

@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 from jobs.models import BackupPlan
 from jobs.planning import run_plan
 from jobs.watchdog import watch
+from records import lifecycle
 from records.models import BackupRecord, Event, State
 from tests.factories import make_client, make_plan
 
@@ -201,3 +202,18 @@ def test_figures_that_are_none_are_refused(agent, record, step, said) -> None:
     assert answer.status_code == 400
     record.refresh_from_db()
     assert record.state == State.RUNNING
+
+
+def test_a_lease_that_is_renewed_at_the_last_moment_is_not_lost(agent, record, monkeypatch) -> None:
+    say(agent, record, "claim")
+    BackupRecord.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    lose = lifecycle.lose_job
+
+    def renewed_first(*arguments, **options) -> bool:
+        assert say(agent, record, "progress", progress={}).status_code == 200
+        return lose(*arguments, **options)
+
+    monkeypatch.setattr(lifecycle, "lose_job", renewed_first)
+    assert lifecycle.lose_expired() == 0
+    record.refresh_from_db()
+    assert (record.state, record.attempt) == (State.RUNNING, 1)
