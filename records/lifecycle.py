@@ -6,6 +6,10 @@
 
 Every step is one conditional UPDATE that names state and attempt, and the number of rows it changed is the answer: no lock is
 held and no step can happen twice. What a late agent says about an attempt that is not its own any more is refused.
+
+An agent that could not be heard for longer than its lease may still be at work. As long as nobody has claimed the next attempt, its
+report takes its own attempt back, so that an outage of the server costs no work. `lease_until` of a job that does not run is the
+lease that ran out: whoever held it may come back.
 """
 
 import logging
@@ -16,6 +20,7 @@ from typing import Any
 from dateutil.relativedelta import relativedelta
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -84,8 +89,9 @@ def claim_job(record: JobRecord, attempt: int) -> None:
 def report_progress(record: JobRecord, attempt: int, progress: dict[str, Any]) -> bool:
     """Renew the lease and note the progress; return whether the job is to be cancelled. Raises StaleAttempt."""
     now = timezone.now()
-    if not _rows(record, State.RUNNING, attempt).update(lease_until=_lease(now), progress=progress):
-        raise StaleAttempt
+    said: dict[str, Any] = {"lease_until": _lease(now), "progress": progress}
+    if not _rows(record, State.RUNNING, attempt).update(**said):
+        _take_back(record, attempt, said)
     record.refresh_from_db(fields=["cancel_requested", "state", "attempt"])
     record.progress = progress
     emit_progress(record)
@@ -118,8 +124,9 @@ def finish_job(
         fields["snapshot"] = given.get("snapshot_id") or ""
         fields["hold_until"] = hold_until(record.backup_detail, now) if state in (State.SUCCESS, State.WARNINGS) else None
     with transaction.atomic():
-        finished = _rows(record, State.RUNNING, attempt).update(
+        finished = _all_rows(record).filter(Q(state=State.RUNNING, attempt=attempt) | _lost_to_time(attempt)).update(
             state=state,
+            attempt=attempt,
             end_time=now,
             lease_until=None,
             progress=None,
@@ -154,7 +161,9 @@ def lose_job(record: JobRecord, attempt: int, reason: str, *, expired_at: dateti
         if expired_at is not None:
             # The agent may have renewed the lease since the record was read.
             rows = rows.filter(lease_until__lt=expired_at)
-        common = {"lease_until": None, "progress": None, "error": reason}
+        common: dict[str, Any] = {"progress": None, "error": reason}
+        if expired_at is None:
+            common["lease_until"] = None
         if rows.filter(cancel_requested=True).update(state=State.CANCELLED, end_time=timezone.now(), **common):
             record.refresh_from_db()
             _tell(record, Event.Level.WARNING, State.CANCELLED.label, reason)
@@ -212,8 +221,28 @@ def _expired(now: datetime) -> Iterator[JobRecord]:
         yield from model.objects.filter(state=State.RUNNING, lease_until__lt=now)
 
 
+def _take_back(record: JobRecord, attempt: int, said: dict[str, Any]) -> None:
+    """Let a lost attempt go on whose agent is heard again. Raises StaleAttempt if the next one has begun."""
+    with transaction.atomic():
+        rows = _all_rows(record).filter(_lost_to_time(attempt))
+        if not rows.update(state=State.RUNNING, attempt=attempt, end_time=None, error="", **said):
+            raise StaleAttempt
+        record.refresh_from_db()
+        _tell(record, Event.Level.INFO, _("goes on, its client is heard again"))
+
+
+def _lost_to_time(attempt: int) -> Q:
+    """Match a job whose attempt was lost since its lease ran out, and whose next attempt nobody has claimed."""
+    waiting = Q(state=State.QUEUED, attempt=attempt + 1) | Q(state=State.LOST, attempt=attempt)
+    return waiting & Q(lease_until__isnull=False)
+
+
+def _all_rows(record: JobRecord) -> Any:
+    return type(record)._default_manager.filter(pk=record.pk)
+
+
 def _rows(record: JobRecord, state: State, attempt: int) -> Any:
-    return type(record)._default_manager.filter(pk=record.pk, state=state, attempt=attempt)
+    return _all_rows(record).filter(state=state, attempt=attempt)
 
 
 def _lease(now: datetime) -> datetime:

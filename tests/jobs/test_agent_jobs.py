@@ -146,10 +146,8 @@ def test_a_lease_that_runs_out_is_lost_and_tried_again_until_the_last_attempt(ag
         watch()
         record.refresh_from_db()
         assert record.state == state
-    assert say(agent, record, "finish", attempt=2, outcome="success", result=RESULT).status_code == 409
-    record.refresh_from_db()
-    assert record.state == State.LOST
     assert record.end_time is not None
+    assert say(agent, record, "finish", attempt=1, outcome="success", result=RESULT).status_code == 409
 
 
 def test_a_job_that_is_cancelled_and_then_lost_is_not_tried_again(agent, api, record) -> None:
@@ -217,3 +215,55 @@ def test_a_lease_that_is_renewed_at_the_last_moment_is_not_lost(agent, record, m
     assert lifecycle.lose_expired() == 0
     record.refresh_from_db()
     assert (record.state, record.attempt) == (State.RUNNING, 1)
+
+
+def lose(record: BackupRecord) -> None:
+    """Let the lease run out, as it does while the server cannot be reached."""
+    BackupRecord.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert lifecycle.lose_expired() == 1
+    record.refresh_from_db()
+
+
+@pytest.mark.parametrize(("attempts", "state"), [(2, State.QUEUED), (1, State.LOST)])
+def test_an_agent_that_is_heard_again_goes_on_with_the_attempt_that_was_lost(agent, record, settings, attempts, state) -> None:
+    settings.JOB_ATTEMPTS = attempts
+    say(agent, record, "claim")
+    lose(record)
+    assert record.state == state
+    assert say(agent, record, "progress", progress={"files_done": 2}).json()["cancel"] is False
+    record.refresh_from_db()
+    assert (record.state, record.attempt, record.error, record.end_time) == (State.RUNNING, 1, "", None)
+    assert record.lease_until > timezone.now()
+    assert say(agent, record, "claim", attempt=2).status_code == 409
+    assert Event.objects.filter(job=record.job, title__contains="heard again").exists()
+    assert say(agent, record, "finish", outcome="success", result=RESULT).status_code == 200
+
+
+@pytest.mark.parametrize(("attempts", "state"), [(2, State.QUEUED), (1, State.LOST)])
+def test_an_outcome_counts_that_comes_after_the_attempt_was_lost(agent, record, settings, attempts, state) -> None:
+    settings.JOB_ATTEMPTS = attempts
+    say(agent, record, "claim")
+    lose(record)
+    assert record.state == state
+    for _ in range(2):
+        assert say(agent, record, "finish", outcome="success", result=RESULT).status_code == 200
+    record.refresh_from_db()
+    assert (record.state, record.attempt, record.error, record.snapshot) == (State.SUCCESS, 1, "", "a" * 64)
+
+
+def test_an_attempt_does_not_count_any_more_once_the_next_has_begun(agent, record) -> None:
+    say(agent, record, "claim")
+    lose(record)
+    assert say(agent, record, "claim", attempt=2).status_code == 200
+    assert say(agent, record, "progress", progress={}).status_code == 409
+    assert say(agent, record, "finish", outcome="success", result=RESULT).status_code == 409
+    record.refresh_from_db()
+    assert (record.state, record.attempt) == (State.RUNNING, 2)
+
+
+def test_a_job_that_was_cancelled_after_it_was_lost_is_not_taken_back(agent, api, record) -> None:
+    say(agent, record, "claim")
+    lose(record)
+    assert api("operator").post(f"/api/record/backup/{record.pk}/cancel").json()["state"] == 4
+    assert say(agent, record, "progress", progress={}).status_code == 409
+    assert say(agent, record, "finish", outcome="success", result=RESULT).status_code == 409
