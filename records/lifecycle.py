@@ -28,7 +28,7 @@ from django.utils.translation import gettext_lazy
 from backupcenter.api.exceptions import Conflict
 from clients.models import Client
 from records.events import emit, emit_progress
-from records.models import BackupRecord, Event, JobRecord, RecoveryRecord, State
+from records.models import ACTIVE_STATES, BackupRecord, Event, JobRecord, RecoveryRecord, State
 
 log = logging.getLogger(__name__)
 
@@ -190,18 +190,18 @@ def lose_expired(now: datetime | None = None) -> int:
 
 def cancel_job(record: JobRecord, reason: str = "") -> None:
     """Cancel a job: at once if it is queued, with its agent's next report if it runs. Raises Conflict if it has ended."""
-    now = timezone.now()
-    model = type(record)
     with transaction.atomic():
-        if model._default_manager.filter(pk=record.pk, state=State.QUEUED).update(
-            state=State.CANCELLED, end_time=now, cancel_requested=True, error=reason
-        ):
-            record.refresh_from_db()
-            _tell(record, Event.Level.WARNING, State.CANCELLED.label, reason)
-            return
-        if not model._default_manager.filter(pk=record.pk, state=State.RUNNING).update(cancel_requested=True):
-            raise Conflict(_("The job has ended already."))
-        record.refresh_from_db()
+        # It may be claimed, or lost and queued again, between one look and the next.
+        while _all_rows(record).filter(state__in=ACTIVE_STATES).exists():
+            ended = {"state": State.CANCELLED, "end_time": timezone.now(), "error": reason}
+            if _all_rows(record).filter(state=State.QUEUED).update(cancel_requested=True, **ended):
+                record.refresh_from_db()
+                _tell(record, Event.Level.WARNING, State.CANCELLED.label, reason)
+                return
+            if _all_rows(record).filter(state=State.RUNNING).update(cancel_requested=True):
+                record.refresh_from_db()
+                return
+    raise Conflict(_("The job has ended already."))
 
 
 def hold_until(backup_detail: dict[str, Any], end: datetime) -> datetime | None:

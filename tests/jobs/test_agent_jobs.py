@@ -1,10 +1,12 @@
 """A job between server and agent: claimed once, leased while it runs, finished once, tried again when it was lost."""
 
+import itertools
 import json
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -267,3 +269,19 @@ def test_a_job_that_was_cancelled_after_it_was_lost_is_not_taken_back(agent, api
     assert api("operator").post(f"/api/record/backup/{record.pk}/cancel").json()["state"] == 4
     assert say(agent, record, "progress", progress={}).status_code == 409
     assert say(agent, record, "finish", outcome="success", result=RESULT).status_code == 409
+
+
+def test_a_job_that_is_lost_and_queued_again_while_it_is_cancelled_is_cancelled(agent, record) -> None:
+    say(agent, record, "claim")
+    updates = itertools.count()
+
+    def lost_after_the_first(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if sql.startswith("UPDATE") and "records_backuprecord" in sql and next(updates) == 0:
+            lifecycle.lose_job(record, 1, "the engine died")
+        return result
+
+    with connection.execute_wrapper(lost_after_the_first):
+        lifecycle.cancel_job(BackupRecord.objects.get(pk=record.pk))
+    record.refresh_from_db()
+    assert record.state == State.CANCELLED
