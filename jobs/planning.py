@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -92,7 +93,9 @@ def delete_plan(plan: BackupPlan) -> None:
         locked.save()
         hide_plan(locked)
         for record in BackupRecord.objects.filter(plan_uuid=plan.uuid, state__in=ACTIVE_STATES):
-            cancel_job(record, _("The backup plan was deleted."))
+            # One that has ended in the meantime has nothing left to cancel.
+            with suppress(Conflict):
+                cancel_job(record, _("The backup plan was deleted."))
     log.info("plan=%s deleted", plan.uuid)
 
 

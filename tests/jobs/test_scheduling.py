@@ -8,6 +8,7 @@ from django.conf import settings
 from django_celery_beat.models import PeriodicTask
 
 from jobs.beat import PLAN_TASK, Scheduler
+from jobs import planning
 from jobs.models import BackupPlan
 from jobs.planning import change_plan, delete_plan, pause_plan, resume_plan
 from jobs.scheduling import fire_due_plans
@@ -127,6 +128,20 @@ def test_the_schedule_shows_among_the_periodic_tasks_and_beat_leaves_it_alone(pl
     assert "0/5" in PeriodicTask.objects.get(task=PLAN_TASK).description
     delete_plan(plan)
     assert not PeriodicTask.objects.filter(task=PLAN_TASK).exists()
+
+
+def test_a_plan_is_deleted_though_its_run_ends_at_that_moment(plan, monkeypatch) -> None:
+    fire_due_plans(NOON)
+    cancel = planning.cancel_job
+
+    def ended_first(record, reason) -> None:
+        finish_all()
+        cancel(record, reason)
+
+    monkeypatch.setattr(planning, "cancel_job", ended_first)
+    delete_plan(plan)
+    assert not BackupPlan.objects.visible().exists()
+    assert BackupRecord.objects.get().state == State.SUCCESS
 
 
 def test_the_settings_name_the_scheduler_that_leaves_plans_alone() -> None:
