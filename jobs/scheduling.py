@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from jobs.dispatch import launch_backup
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # A tick may come late by so much without a fire counting as missed.
 GRACE = timedelta(seconds=15)
+# A plan that fails over its fire is looked at again after so long.
+PUT_OFF = timedelta(minutes=10)
 PLANS_AT_ONCE = 100
 COUNTED_MISSES = 1000
 
@@ -68,9 +71,25 @@ def fire_due_plans(now: datetime | None = None) -> int:
                 .filter(paused=False, deleted_at__isnull=True, next_fire_at__lte=moment)
                 .order_by("next_fire_at")[:PLANS_AT_ONCE]
             )
-            started += sum(fire_plan(plan, moment) for plan in due)
+            started += sum(fire_or_report(plan, moment) for plan in due)
         if len(due) < PLANS_AT_ONCE:
             return started
+
+
+def fire_or_report(plan: BackupPlan, now: datetime) -> int:
+    """Do as `fire_plan`; one that fails is told and put off, so that it keeps no other plan from firing."""
+    try:
+        with transaction.atomic():
+            return fire_plan(plan, now)
+    except Exception as error:
+        log.exception("plan=%s cannot fire", plan.uuid)
+        plan.next_fire_at = now + PUT_OFF
+        plan.save(update_fields=["next_fire_at"])
+        title = _("Backup plan %(plan)s could not start its run") % {"plan": plan.backup_name}
+        # Not the error's own text: it is meant for the log, and may hold anything.
+        reason = _("%(error)s; the control worker's log says more.") % {"error": type(error).__name__}
+        emit(Event.Level.ERROR, Event.Topic.BACKUP, title, reason, plan_uuid=plan.uuid)
+        return 0
 
 
 def fire_plan(plan: BackupPlan, now: datetime) -> int:

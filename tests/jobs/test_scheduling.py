@@ -144,5 +144,16 @@ def test_a_plan_is_deleted_though_its_run_ends_at_that_moment(plan, monkeypatch)
     assert BackupRecord.objects.get().state == State.SUCCESS
 
 
+def test_a_plan_that_cannot_fire_is_told_and_keeps_no_other_from_firing(plan, tmp_path) -> None:
+    other = make_plan(tmp_path, cron_expression="0/3 * * * * ?", start_time=NOON)
+    BackupPlan.objects.filter(pk=plan.pk).update(timezone="Mars/Olympus")
+    assert fire_due_plans(NOON) == 1
+    assert BackupRecord.objects.get().plan_uuid == other.uuid
+    assert Event.objects.filter(plan_uuid=plan.uuid, level=Event.Level.ERROR, title__contains="could not start").count() == 1
+    plan.refresh_from_db()
+    assert plan.next_fire_at > NOON
+    assert change_plan(plan, timezone="UTC").next_fire_at == NOON
+
+
 def test_the_settings_name_the_scheduler_that_leaves_plans_alone() -> None:
     assert settings.CELERY_BEAT_SCHEDULER == "jobs.beat:Scheduler"
