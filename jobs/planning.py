@@ -20,7 +20,7 @@ from engine.filter import compile_patterns
 from jobs.dispatch import launch_backup
 from jobs.models import BackupPlan
 from jobs.quartz import InvalidExpression, QuartzExpression
-from jobs.scheduling import set_next_fire
+from jobs.scheduling import fire_or_report, set_next_fire
 from jobs.showing import hide_plan, show_plan
 from records.lifecycle import cancel_job
 from records.models import ACTIVE_STATES, BackupRecord
@@ -48,6 +48,8 @@ CHANGEABLE = (
     "backup_data",
     "misfire",
 )
+# Of these, what the plan's fires follow from.
+SCHEDULE = ("cron_expression", "timezone", "start_time", "end_time")
 
 
 def create_plan(*, client: Client, tenant: Tenant, bucket: str, shared: bool = False, **fields: Any) -> BackupPlan:
@@ -71,13 +73,21 @@ def create_plan(*, client: Client, tenant: Tenant, bucket: str, shared: bool = F
 
 
 def change_plan(plan: BackupPlan, **fields: Any) -> BackupPlan:
-    """Change some of a plan's fields (see CHANGEABLE); its next fire is worked out anew. Raises ValidationError."""
+    """Change some of a plan's fields (see CHANGEABLE). Raises ValidationError.
+
+    A new schedule counts from now; what was due by the old one is started first.
+    """
     with transaction.atomic():
         locked = BackupPlan.objects.select_for_update().get(pk=plan.pk)
+        is_rescheduled = any(name in fields and fields[name] != getattr(locked, name) for name in SCHEDULE)
+        now = timezone.now()
+        if is_rescheduled and locked.next_fire_at is not None and locked.next_fire_at <= now:
+            fire_or_report(locked, now)
         for name, value in fields.items():
             setattr(locked, name, value)
         check_plan(locked)
-        set_next_fire(locked)
+        if is_rescheduled:
+            set_next_fire(locked, now)
         locked.save()
         show_plan(locked)
     log.info("plan=%s changed=%s", locked.uuid, ",".join(sorted(fields)))
@@ -141,10 +151,11 @@ def repository_prefix(client: Client) -> str:
 def _set_paused(plan: BackupPlan, is_paused: bool) -> BackupPlan:
     with transaction.atomic():
         locked = BackupPlan.objects.select_for_update().get(pk=plan.pk)
-        locked.paused = is_paused
-        set_next_fire(locked)
-        locked.save()
-        show_plan(locked)
+        if locked.paused != is_paused:
+            locked.paused = is_paused
+            set_next_fire(locked)
+            locked.save()
+            show_plan(locked)
     log.info("plan=%s paused=%s", plan.uuid, is_paused)
     return locked
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from jobs.beat import PLAN_TASK, Scheduler
@@ -153,6 +154,33 @@ def test_a_plan_that_cannot_fire_is_told_and_keeps_no_other_from_firing(plan, tm
     plan.refresh_from_db()
     assert plan.next_fire_at > NOON
     assert change_plan(plan, timezone="UTC").next_fire_at == NOON
+
+
+@pytest.fixture
+def due(db, tmp_path: Path) -> BackupPlan:
+    """A plan of which a fire is due that no tick has seen yet."""
+    plan = make_plan(tmp_path, cron_expression="0 0 3 * * ?")
+    plan.next_fire_at = timezone.now() - timedelta(seconds=1)
+    plan.save()
+    return plan
+
+
+def test_a_change_that_leaves_the_schedule_alone_takes_no_fire_away(due) -> None:
+    fire = due.next_fire_at
+    assert change_plan(due, backup_name="renamed", cron_expression=due.cron_expression).next_fire_at == fire
+    fire_due_plans()
+    assert scheduled() == [fire]
+
+
+def test_a_new_schedule_starts_what_was_due_by_the_old_one(due) -> None:
+    fire = due.next_fire_at
+    changed = change_plan(due, cron_expression="0 0 4 * * ?")
+    assert scheduled() == [fire]
+    assert changed.next_fire_at.hour == 4
+
+
+def test_resuming_a_plan_that_is_not_paused_changes_nothing(due) -> None:
+    assert resume_plan(due).next_fire_at == due.next_fire_at
 
 
 def test_the_settings_name_the_scheduler_that_leaves_plans_alone() -> None:
