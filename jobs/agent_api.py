@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
-from jobs.dispatch import publish
+from jobs.dispatch import publish, publish_next_run
 from jobs.reports import AttemptSerializer, FinishSerializer, ProgressAnswerSerializer, ProgressSerializer
 from jobs.specification import job_specification
 from records.lifecycle import claim_job, find_job, finish_job, report_progress
@@ -67,4 +67,6 @@ class FinishView(JobView):
         finish_job(record, **self.read(request, FinishSerializer))
         if record.state == State.QUEUED:
             publish([record])
+        else:
+            publish_next_run(record)
         return Response({"state": record.state, "attempt": record.attempt})

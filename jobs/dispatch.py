@@ -87,6 +87,14 @@ def publish(records: Iterable[JobRecord]) -> int:
     return published
 
 
+def publish_next_run(record: JobRecord) -> int:
+    """Publish the runs that waited for this run of their plan to end; return how many."""
+    if not isinstance(record, BackupRecord):
+        return 0
+    waiting = BackupRecord.objects.filter(plan_uuid=record.plan_uuid, state=State.QUEUED)
+    return publish(waiting.select_related("client").order_by("pk"))
+
+
 def publish_waiting(now: datetime | None = None) -> int:
     """Publish every queued job that never reached its queue, or that nobody took from it for too long."""
     moment = now or timezone.now()

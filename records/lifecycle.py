@@ -74,9 +74,14 @@ def find_job(client: Client, job: str) -> JobRecord | None:
 
 
 def claim_job(record: JobRecord, attempt: int) -> None:
-    """Make a queued job the caller's own. Raises StaleAttempt if it is not queued as that attempt."""
+    """Make a queued job the caller's own.
+
+    Raises StaleAttempt if it is not queued as that attempt, Conflict as long as another run of the same plan goes on.
+    """
     now = timezone.now()
     with transaction.atomic():
+        if isinstance(record, BackupRecord) and _runs_already(record):
+            raise Conflict(_("Another run of this backup plan has not ended yet."))
         claimed = _rows(record, State.QUEUED, attempt).update(
             state=State.RUNNING, start_time=now, lease_until=_lease(now), progress=None, error=""
         )
@@ -219,6 +224,12 @@ def hold_until(backup_detail: dict[str, Any], end: datetime) -> datetime | None:
 def _expired(now: datetime) -> Iterator[JobRecord]:
     for model in KINDS.values():
         yield from model.objects.filter(state=State.RUNNING, lease_until__lt=now)
+
+
+def _runs_already(record: BackupRecord) -> bool:
+    """Return whether a run of the record's plan goes on. Its runs stay locked until the transaction ends."""
+    runs = BackupRecord.objects.filter(plan_uuid=record.plan_uuid, state__in=ACTIVE_STATES)
+    return any(run.state == State.RUNNING and run.pk != record.pk for run in runs.select_for_update().order_by("pk"))
 
 
 def _take_back(record: JobRecord, attempt: int, said: dict[str, Any]) -> None:

@@ -9,11 +9,13 @@ import pytest
 import redis
 from celery import Celery
 from django.utils import timezone
+from rest_framework.test import APIClient
 
 from backupcenter.celery import app as server_app
 from jobs.dispatch import publish, publish_waiting
+from jobs.models import BackupPlan
 from jobs.planning import run_plan
-from records.models import BackupRecord
+from records.models import BackupRecord, State
 from tests.factories import make_plan
 
 
@@ -64,3 +66,22 @@ def test_what_nobody_claims_is_published_again_once_its_client_is_there(record, 
     record.client.last_seen = much_later
     record.client.save()
     assert publish_waiting(much_later) == 1
+
+
+def test_a_run_waits_for_the_run_of_its_plan_before_it_and_is_published_when_that_ends(record, broker) -> None:
+    agent = APIClient()
+    agent.credentials(HTTP_AUTHORIZATION=f"Agent {record.client.issue_token()}")
+
+    def say(run: BackupRecord, step: str, **more) -> int:
+        return agent.post(f"/api/agent/job/{run.job}/{step}", {"attempt": 1, **more}, format="json").status_code
+
+    assert say(record, "claim") == 200
+    second = run_plan(BackupPlan.objects.get())
+    assert say(second, "claim") == 409
+    second.refresh_from_db()
+    assert second.state == State.QUEUED
+    other = run_plan(make_plan(Path(record.repository.tenant.endpoint.address), client=record.client))
+    assert say(other, "claim") == 200
+    assert say(record, "finish", outcome="failed", error="no space") == 200
+    assert [{"job": second.job, "attempt": 1}] in messages(broker, record)
+    assert say(second, "claim") == 200
