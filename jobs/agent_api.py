@@ -12,10 +12,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
+from jobs.claiming import hand_over
 from jobs.dispatch import publish, publish_next_run
 from jobs.reports import AttemptSerializer, FinishSerializer, ProgressAnswerSerializer, ProgressSerializer
-from jobs.specification import job_specification
-from records.lifecycle import claim_job, find_job, finish_job, report_progress
+from records.lifecycle import find_job, finish_job, report_progress
 from records.models import JobRecord, State
 
 JOB = OpenApiParameter("job", str, OpenApiParameter.PATH, description="Name of the job, like backup-12.")
@@ -45,8 +45,8 @@ class ClaimView(JobView):
     def post(self, request: Request, job: str) -> Response:
         """Make a queued job the agent's own; the answer says what to do and holds the keys."""
         record = self.find(request, job)
-        claim_job(record, self.read(request, AttemptSerializer)["attempt"])
-        return Response(job_specification(record), headers={"Cache-Control": "no-store"})
+        specification = hand_over(record, self.read(request, AttemptSerializer)["attempt"])
+        return Response(specification, headers={"Cache-Control": "no-store"})
 
 
 class ProgressView(JobView):

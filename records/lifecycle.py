@@ -155,6 +155,14 @@ def finish_job(
     emit_progress(record)
 
 
+def fail_queued(record: JobRecord, attempt: int, reason: str) -> None:
+    """End a queued job that cannot be run. Nothing happens if it is not queued as that attempt any more."""
+    with transaction.atomic():
+        if _rows(record, State.QUEUED, attempt).update(state=State.FAILED, end_time=timezone.now(), error=reason):
+            record.refresh_from_db()
+            _tell(record, Event.Level.ERROR, State.FAILED.label, reason)
+
+
 def lose_job(record: JobRecord, attempt: int, reason: str, *, expired_at: datetime | None = None) -> bool:
     """Note that a running attempt was lost, and queue the next one unless it was the last or nobody wants it any more.
 

@@ -10,6 +10,7 @@ from django.db import connection
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from jobs import claiming
 from jobs.models import BackupPlan
 from jobs.planning import run_plan
 from jobs.watchdog import watch
@@ -285,3 +286,22 @@ def test_a_job_that_is_lost_and_queued_again_while_it_is_cancelled_is_cancelled(
         lifecycle.cancel_job(BackupRecord.objects.get(pk=record.pk))
     record.refresh_from_db()
     assert record.state == State.CANCELLED
+
+
+def test_a_job_whose_secrets_cannot_be_read_fails_and_says_why(agent, record, settings) -> None:
+    settings.ENCRYPTION_KEYS = ["another"]
+    answer = say(agent, record, "claim")
+    assert answer.status_code == 409
+    assert "BACKUPCENTER_ENCRYPTION_KEYS" in answer.json()["error"]
+    record.refresh_from_db()
+    assert (record.state, record.error) == (State.FAILED, answer.json()["error"])
+    assert Event.objects.filter(job=record.job, level=Event.Level.ERROR).exists()
+    assert not Event.objects.filter(job=record.job, title__contains="started").exists()
+
+
+def test_a_job_is_not_claimed_without_its_specification(agent, record, monkeypatch) -> None:
+    agent.raise_request_exception = False
+    monkeypatch.setattr(claiming, "job_specification", lambda record: {}["missing"])
+    assert say(agent, record, "claim").status_code == 500
+    record.refresh_from_db()
+    assert record.state == State.QUEUED

@@ -1,0 +1,30 @@
+"""Handing a job to its agent: the claim and the specification are one step, so that nobody holds a job without knowing what it is."""
+
+import logging
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+
+from backupcenter.api.exceptions import Conflict
+from jobs.specification import job_specification
+from records.lifecycle import claim_job, fail_queued
+from records.models import JobRecord
+
+log = logging.getLogger(__name__)
+
+
+def hand_over(record: JobRecord, attempt: int) -> dict[str, Any]:
+    """Claim a queued job and return its specification, which holds secrets.
+
+    Raises StaleAttempt, and Conflict if it cannot be run now, or never: then it has failed.
+    """
+    try:
+        with transaction.atomic():
+            claim_job(record, attempt)
+            return job_specification(record)
+    except ImproperlyConfigured as error:
+        # Its secrets cannot be read. The sentence names no secret, and trying again would not help.
+        log.exception("job=%s cannot be handed over", record.job)
+        fail_queued(record, attempt, str(error))
+        raise Conflict(str(error)) from error
