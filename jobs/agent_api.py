@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
 from jobs.claiming import hand_over
 from jobs.dispatch import publish, publish_next_run
-from jobs.reports import AttemptSerializer, FinishSerializer, ProgressAnswerSerializer, ProgressSerializer
+from jobs.reports import AttemptSerializer, ClaimSerializer, FinishSerializer, ProgressAnswerSerializer, ProgressSerializer
 from records.lifecycle import find_job, finish_job, report_progress
 from records.models import JobRecord, State
 
@@ -41,11 +41,11 @@ class JobView(APIView):
 
 
 class ClaimView(JobView):
-    @extend_schema(operation_id="agent_claim", parameters=[JOB], request=AttemptSerializer, responses={200: OpenApiTypes.OBJECT})
+    @extend_schema(operation_id="agent_claim", parameters=[JOB], request=ClaimSerializer, responses={200: OpenApiTypes.OBJECT})
     def post(self, request: Request, job: str) -> Response:
         """Make a queued job the agent's own; the answer says what to do and holds the keys."""
         record = self.find(request, job)
-        specification = hand_over(record, self.read(request, AttemptSerializer)["attempt"])
+        specification = hand_over(record, **self.read(request, ClaimSerializer))
         return Response(specification, headers={"Cache-Control": "no-store"})
 
 

@@ -14,14 +14,14 @@ from records.models import JobRecord
 log = logging.getLogger(__name__)
 
 
-def hand_over(record: JobRecord, attempt: int) -> dict[str, Any]:
-    """Claim a queued job and return its specification, which holds secrets.
+def hand_over(record: JobRecord, attempt: int, nonce: str = "") -> dict[str, Any]:
+    """Claim a queued job and return its specification, which holds secrets; the same again for the same `nonce`.
 
     Raises StaleAttempt, and Conflict if it cannot be run now, or never: then it has failed.
     """
     try:
         with transaction.atomic():
-            claim_job(record, attempt)
+            claim_job(record, attempt, nonce)
             return job_specification(record)
     except ImproperlyConfigured as error:
         # Its secrets cannot be read. The sentence names no secret, and trying again would not help.

@@ -6,6 +6,7 @@ report that is refused is an outcome that is lost.
 
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from backupcenter.api.fields import FiniteFloatField, Int32Field, Int64Field, ReportedTextField, ReportedValueField
@@ -19,6 +20,12 @@ ERROR_LENGTH = 10_000
 
 class AttemptSerializer(serializers.Serializer[Any]):
     attempt = Int32Field(min_value=1)
+
+
+class ClaimSerializer(AttemptSerializer):
+    nonce = serializers.CharField(
+        max_length=64, required=False, default="", help_text=_("Random; the claim may be repeated with it if the answer was lost.")
+    )
 
 
 class ProgressSerializer(AttemptSerializer):

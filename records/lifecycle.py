@@ -73,17 +73,21 @@ def find_job(client: Client, job: str) -> JobRecord | None:
     return model.objects.filter(pk=int(number), client=client).first()
 
 
-def claim_job(record: JobRecord, attempt: int) -> None:
+def claim_job(record: JobRecord, attempt: int, nonce: str = "") -> None:
     """Make a queued job the caller's own.
 
-    Raises StaleAttempt if it is not queued as that attempt, Conflict as long as another run of the same plan goes on.
+    `nonce`: chosen at random by the caller, who may repeat the claim with it if the answer was lost. Raises StaleAttempt if the
+    job is not queued as that attempt, Conflict as long as another run of the same plan goes on.
     """
     now = timezone.now()
     with transaction.atomic():
         if isinstance(record, BackupRecord) and _runs_already(record):
             raise Conflict(_("Another run of this backup plan has not ended yet."))
+        if nonce and _rows(record, State.RUNNING, attempt).filter(claim_nonce=nonce).update(lease_until=_lease(now)):
+            record.refresh_from_db()
+            return
         claimed = _rows(record, State.QUEUED, attempt).update(
-            state=State.RUNNING, start_time=now, lease_until=_lease(now), progress=None, error=""
+            state=State.RUNNING, start_time=now, lease_until=_lease(now), progress=None, error="", claim_nonce=nonce
         )
         if not claimed:
             raise StaleAttempt

@@ -39,6 +39,8 @@ class JobRecord(models.Model):
     start_time = models.DateTimeField(_("started"), null=True, blank=True)
     end_time = models.DateTimeField(_("ended"), null=True, blank=True)
     lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
+    # What its agent has chosen for the claim, so that it may ask again after an answer that was lost.
+    claim_nonce = models.CharField(max_length=64, blank=True, editable=False)
     cancel_requested = models.BooleanField(_("cancel requested"), default=False)
     error = models.TextField(_("error"), blank=True)
     progress = models.JSONField(_("progress"), null=True, blank=True)

@@ -305,3 +305,13 @@ def test_a_job_is_not_claimed_without_its_specification(agent, record, monkeypat
     assert say(agent, record, "claim").status_code == 500
     record.refresh_from_db()
     assert record.state == State.QUEUED
+
+
+def test_a_claim_whose_answer_was_lost_is_answered_again_to_the_same_agent(agent, record) -> None:
+    first = say(agent, record, "claim", nonce="n1")
+    assert say(agent, record, "claim", nonce="n1").json() == first.json()
+    assert Event.objects.filter(job=record.job, title__contains="started").count() == 1
+    assert say(agent, record, "claim", nonce="n2").status_code == 409
+    assert say(agent, record, "claim").status_code == 409
+    say(agent, record, "finish", outcome="success", result=RESULT)
+    assert say(agent, record, "claim", nonce="n1").status_code == 409
