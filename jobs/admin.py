@@ -14,7 +14,6 @@ from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from jobs.dispatch import publish_maintenance
 from jobs.models import BackupPlan
 from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan, pause_plan, resume_plan, run_plan
 from records.maintenance import request_maintenance
@@ -98,7 +97,7 @@ class BackupPlanAdmin(ModelAdmin):
     @admin.action(description=_("Verify the repositories of the selected plans"), permissions=["change"])
     def verify(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
         for repository in {plan.repository_id: plan.repository for plan in queryset}.values():
-            publish_maintenance(request_maintenance(repository, MaintenanceRun.Kind.CHECK_DATA))
+            request_maintenance(repository, MaintenanceRun.Kind.CHECK_DATA)
             message = gettext("A check of %(repository)s is queued; its result will be among the maintenance runs.")
             self.message_user(request, message % {"repository": repository}, messages.SUCCESS)
 

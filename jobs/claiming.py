@@ -1,4 +1,4 @@
-"""Handing a job to its agent: the claim and the specification are one step, so that nobody holds a job without knowing what it is."""
+"""Handing a job to its agent: claim and specification are one step, so that nobody holds a job without knowing what it is."""
 
 import logging
 from typing import Any

@@ -9,26 +9,22 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import chain
 
-from celery import current_app
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from kombu.exceptions import OperationalError
 
 from jobs.models import BackupPlan
 from jobs.serializers import plan_detail
 from records.events import emit
 from records.lifecycle import KINDS
-from records.models import BackupRecord, Event, JobRecord, MaintenanceRun, RecoveryRecord, State
+from records.models import BackupRecord, Event, JobRecord, RecoveryRecord, State
+from records.publishing import BUSY_FACTOR, send
 
 log = logging.getLogger(__name__)
 
 RUN_JOB = "agent.run_job"
-RUN_MAINTENANCE = "records.run_maintenance"
-# One more try finds a new connection in the place of one that Redis' restart has cut.
-RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 PUBLISHED_AT_ONCE = 500
 
 
@@ -76,10 +72,7 @@ def publish(records: Iterable[JobRecord]) -> int:
         if record.client is None:
             continue
         message = {"job": record.job, "attempt": record.attempt}
-        try:
-            _send(RUN_JOB, [message], record.client.queue)
-        except (OperationalError, OSError) as error:
-            log.warning("job=%s waits: the broker does not answer (%s)", record.job, type(error).__name__)
+        if not send(RUN_JOB, [message], record.client.queue):
             break
         rows = type(record)._default_manager.filter(pk=record.pk, attempt=record.attempt, state=State.QUEUED)
         rows.update(published_at=timezone.now())
@@ -96,11 +89,17 @@ def publish_next_run(record: JobRecord) -> int:
 
 
 def publish_waiting(now: datetime | None = None) -> int:
-    """Publish every queued job that never reached its queue, or that nobody took from it for too long."""
+    """Publish every queued job that never reached its queue, or that nobody took from it for too long.
+
+    A client that is at work takes its time, so that what waits for it is sent again much more seldom.
+    """
     moment = now or timezone.now()
-    overdue = moment - timedelta(seconds=settings.JOB_REPUBLISH_S)
     seen = moment - timedelta(seconds=settings.CLIENT_OFFLINE_S)
-    waits = Q(published_at__isnull=True) | Q(published_at__lt=overdue, client__last_seen__gte=seen)
+    busy = [model._default_manager.filter(state=State.RUNNING, client__isnull=False).values("client") for model in KINDS.values()]
+    overdue, long_overdue = (moment - timedelta(seconds=settings.JOB_REPUBLISH_S * factor) for factor in (1, BUSY_FACTOR))
+    is_busy = Q(client__in=busy[0]) | Q(client__in=busy[1])
+    is_overdue = Q(published_at__lt=long_overdue) | Q(~is_busy, published_at__lt=overdue)
+    waits = Q(published_at__isnull=True) | Q(is_overdue, client__last_seen__gte=seen)
     waiting = (
         model._default_manager.filter(waits, state=State.QUEUED, queued_at__lt=moment - timedelta(seconds=1))
         .select_related("client")
@@ -108,19 +107,3 @@ def publish_waiting(now: datetime | None = None) -> int:
         for model in KINDS.values()
     )
     return publish(chain.from_iterable(waiting))
-
-
-def publish_maintenance(run: MaintenanceRun) -> None:
-    """Give a maintenance run to a control worker once the transaction is committed; the watchdog repeats it if need be."""
-
-    def send() -> None:
-        try:
-            _send(RUN_MAINTENANCE, [run.pk, run.attempt], "maintenance")
-        except (OperationalError, OSError) as error:
-            log.warning("maintenance=%d waits: the broker does not answer (%s)", run.pk, type(error).__name__)
-
-    transaction.on_commit(send, robust=True)
-
-
-def _send(task: str, arguments: list[object], queue: str) -> None:
-    current_app.send_task(task, args=arguments, queue=queue, retry=True, retry_policy=RETRY_POLICY, ignore_result=True)

@@ -22,6 +22,7 @@ from engine.errors import EngineError
 from engine.repository import Repository as EngineRepository
 from records.events import emit
 from records.models import Event, MaintenanceRun, State
+from records.publishing import publish_after_commit
 from storage.models import Repository
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,10 @@ RENEW_EVERY_S = 15.0
 def request_maintenance(
     repository: Repository, kind: MaintenanceRun.Kind, arguments: dict[str, Any] | None = None
 ) -> MaintenanceRun:
-    """Queue a run; who calls this hands it to a worker (`jobs.dispatch.publish_maintenance`)."""
-    return MaintenanceRun.objects.create(repository=repository, kind=kind, arguments=arguments or {})
+    """Queue a run for a control worker."""
+    run = MaintenanceRun.objects.create(repository=repository, kind=kind, arguments=arguments or {})
+    publish_after_commit(run)
+    return run
 
 
 def run_maintenance(number: int, attempt: int) -> None:
@@ -78,7 +81,7 @@ def lose_expired_runs(now: datetime | None = None) -> int:
         rows = expired.filter(pk=run.pk, attempt=run.attempt)
         reason = _("its control worker stopped answering")
         if run.attempt < settings.JOB_ATTEMPTS:
-            lost += rows.update(state=State.QUEUED, attempt=run.attempt + 1, lease_until=None, error=reason)
+            lost += rows.update(state=State.QUEUED, attempt=run.attempt + 1, published_at=None, lease_until=None, error=reason)
         elif rows.update(state=State.LOST, end_time=moment, lease_until=None, error=reason):
             lost += 1
             title = _("%(kind)s of repository %(repository)s: %(state)s") % {

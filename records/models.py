@@ -183,6 +183,8 @@ class MaintenanceRun(models.Model):
     error = models.TextField(_("error"), blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), default=1)
     queued_at = models.DateTimeField(_("queued"), auto_now_add=True)
+    published_at = models.DateTimeField(_("put on the queue"), null=True, blank=True)
+    not_before = models.DateTimeField(_("waits until"), null=True, blank=True)
     start_time = models.DateTimeField(_("started"), null=True, blank=True)
     end_time = models.DateTimeField(_("ended"), null=True, blank=True)
     lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
@@ -194,3 +196,7 @@ class MaintenanceRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} #{self.pk}"
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ACTIVE_STATES

@@ -12,11 +12,13 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from backupcenter.celery import app as server_app
+from clients.models import Client
 from jobs.dispatch import publish, publish_waiting
 from jobs.models import BackupPlan
 from jobs.planning import run_plan
 from records.models import BackupRecord, State
-from tests.factories import make_plan
+from records.publishing import BUSY_FACTOR
+from tests.factories import make_plan, make_record
 
 
 @pytest.fixture
@@ -85,3 +87,18 @@ def test_a_run_waits_for_the_run_of_its_plan_before_it_and_is_published_when_tha
     assert say(record, "finish", outcome="failed", error="no space") == 200
     assert [{"job": second.job, "attempt": 1}] in messages(broker, record)
     assert say(second, "claim") == 200
+
+
+def test_what_waits_for_a_client_at_work_is_published_again_seldom(record, broker, settings) -> None:
+    publish([record])
+    working = make_record(BackupPlan.objects.get(), state=State.RUNNING)
+
+    def after(seconds: float) -> int:
+        moment = timezone.now() + timedelta(seconds=seconds)
+        Client.objects.update(last_seen=moment)
+        return publish_waiting(moment)
+
+    assert after(settings.JOB_REPUBLISH_S + 1) == 0
+    assert after(settings.JOB_REPUBLISH_S * BUSY_FACTOR + 1) == 1
+    working.delete()
+    assert after(settings.JOB_REPUBLISH_S + 1) == 1

@@ -8,8 +8,8 @@ from django.conf import settings
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from jobs.beat import PLAN_TASK, Scheduler
 from jobs import planning
+from jobs.beat import PLAN_TASK, Scheduler
 from jobs.models import BackupPlan
 from jobs.planning import change_plan, delete_plan, pause_plan, resume_plan
 from jobs.scheduling import fire_due_plans
