@@ -108,7 +108,8 @@ def test_damage_is_found_and_told(record) -> None:
     run_maintenance(run.pk, 1)
     run.refresh_from_db()
     assert run.state == State.FAILED
-    assert pack.name in run.error
+    assert any(pack.name in problem for problem in run.result["problems"])
+    assert run.error == run.result["problems"][0]
     assert Event.objects.filter(topic=Event.Topic.MAINTENANCE, level=Event.Level.ERROR).exists()
 
 
