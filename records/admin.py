@@ -150,6 +150,10 @@ class MaintenanceRunAdmin(ReadOnlyAdmin):
     list_filter = ["kind", "state"]
     list_select_related = ["repository__tenant__endpoint"]
 
+    def has_delete_permission(self, request: HttpRequest, obj: MaintenanceRun | None = None) -> bool:
+        # What is still to be forgotten stands nowhere else.
+        return super().has_delete_permission(request, obj) and not (obj is not None and obj.is_active)
+
     @display(description=_("state"), ordering="state", label=STATE_COLOURS)
     def shown_state(self, run: MaintenanceRun) -> str:
         return str(State(run.state).label)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db import Error as DatabaseFailure
 from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -18,7 +19,7 @@ from django.utils.translation import gettext as _
 from engine.backends import open_store
 from engine.commands.check import check
 from engine.commands.forget import forget
-from engine.errors import EngineError
+from engine.errors import EngineError, RepositoryLocked
 from engine.repository import Repository as EngineRepository
 from records.events import emit
 from records.models import Event, MaintenanceRun, State
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 # Work may be silent for as long as one slow request to the store takes.
 LEASE = timedelta(seconds=120)
 RENEW_EVERY_S = 15.0
+# A repository that is in use is looked at again after so long.
+LOCKED_PAUSE = timedelta(seconds=60)
 
 
 def request_maintenance(
@@ -52,8 +55,16 @@ def run_maintenance(number: int, attempt: int) -> None:
     with _Lease(number, attempt):
         try:
             state, result, error = State.SUCCESS, _work(run), ""
+        except RepositoryLocked as locked:
+            _put_off(run, str(locked))
+            return
         except EngineError as failure:
             state, result, error = State.FAILED, {}, str(failure)
+        except Exception as fault:
+            log.exception("maintenance=%d failed", number)
+            # Not the fault's own text: it is meant for the log, and may hold anything.
+            reason = _("%(error)s; the control worker's log says more.") % {"error": type(fault).__name__}
+            state, result, error = State.FAILED, {}, reason
     if result.get("problems"):
         state, error = State.FAILED, str(result["problems"][0])
     with transaction.atomic():
@@ -62,14 +73,7 @@ def run_maintenance(number: int, attempt: int) -> None:
         ):
             return
         run.refresh_from_db()
-        level = Event.Level.SUCCESS if state == State.SUCCESS else Event.Level.ERROR
-        title = _("%(kind)s of repository %(repository)s: %(state)s") % {
-            "kind": run.get_kind_display(),
-            "repository": run.repository,
-            "state": State(state).label,
-        }
-        emit(level, Event.Topic.MAINTENANCE, title, error)
-    log.info("maintenance=%d state=%s", number, State(state).name)
+        _tell(run, Event.Level.SUCCESS if state == State.SUCCESS else Event.Level.ERROR, State(state).label)
 
 
 def lose_expired_runs(now: datetime | None = None) -> int:
@@ -84,13 +88,31 @@ def lose_expired_runs(now: datetime | None = None) -> int:
             lost += rows.update(state=State.QUEUED, attempt=run.attempt + 1, published_at=None, lease_until=None, error=reason)
         elif rows.update(state=State.LOST, end_time=moment, lease_until=None, error=reason):
             lost += 1
-            title = _("%(kind)s of repository %(repository)s: %(state)s") % {
-                "kind": run.get_kind_display(),
-                "repository": run.repository,
-                "state": State.LOST.label,
-            }
-            emit(Event.Level.ERROR, Event.Topic.MAINTENANCE, title, reason)
+            run.refresh_from_db()
+            _tell(run, Event.Level.ERROR, State.LOST.label)
     return lost
+
+
+def _put_off(run: MaintenanceRun, reason: str) -> None:
+    """Queue the run again for a while later, since its repository is in use: that is no attempt that failed."""
+    with transaction.atomic():
+        is_news = not run.error
+        if MaintenanceRun.objects.filter(pk=run.pk, attempt=run.attempt, state=State.RUNNING).update(
+            state=State.QUEUED, error=reason, not_before=timezone.now() + LOCKED_PAUSE, published_at=None, lease_until=None
+        ):
+            run.refresh_from_db()
+            if is_news:
+                _tell(run, Event.Level.WARNING, _("waits for the repository"))
+
+
+def _tell(run: MaintenanceRun, level: int, what: object) -> None:
+    log.info("maintenance=%d state=%s %s", run.pk, State(run.state).name, run.error)
+    title = _("%(kind)s of repository %(repository)s: %(state)s") % {
+        "kind": run.get_kind_display(),
+        "repository": run.repository,
+        "state": what,
+    }
+    emit(level, Event.Topic.MAINTENANCE, title, run.error)
 
 
 def _work(run: MaintenanceRun) -> dict[str, Any]:
@@ -135,7 +157,14 @@ class _Lease:
         try:
             while not self._ended.wait(RENEW_EVERY_S):
                 rows = MaintenanceRun.objects.filter(pk=self._number, attempt=self._attempt, state=State.RUNNING)
-                if not rows.update(lease_until=timezone.now() + LEASE):
+                try:
+                    is_renewed = rows.update(lease_until=timezone.now() + LEASE)
+                except DatabaseFailure as error:
+                    # The lease outlives seven missed rounds.
+                    log.warning("maintenance=%d lease not renewed: %s", self._number, error)
+                    connection.close()
+                    continue
+                if not is_renewed:
                     log.warning("maintenance=%d lost its lease after %.0f s", self._number, time.monotonic() - begun)
                     return
         finally:

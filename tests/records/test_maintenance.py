@@ -1,17 +1,23 @@
 """Maintenance runs: given to a control worker, once, and not lost over a lock, a database or a fault."""
 
+import itertools
+import threading
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import OperationalError
+from django.test import Client as Browser
+from django.urls import reverse
 from django.utils import timezone
 
 from jobs.watchdog import watch
-from records import publishing
+from records import maintenance, publishing
 from records.deleting import delete_backup_record
-from records.maintenance import request_maintenance
-from records.models import MaintenanceRun, State
+from records.maintenance import request_maintenance, run_maintenance
+from records.models import Event, MaintenanceRun, State
 from storage.models import Repository
+from storage.repositories import open_repository
 from tests.factories import make_plan, make_record
 
 Kind = MaintenanceRun.Kind
@@ -69,3 +75,70 @@ def test_what_nobody_takes_is_published_again_and_seldom_while_a_worker_is_busy(
     rows.update(state=State.SUCCESS)
     watch()
     assert len(sent) == 3
+
+
+def test_a_run_whose_repository_is_in_use_waits_and_costs_no_attempt(repository, sent) -> None:
+    run = request_maintenance(repository, Kind.FORGET, {"snapshots": ["b" * 64]})
+    opened = open_repository(repository)
+    with opened.lock():
+        for _ in range(2):
+            run_maintenance(run.pk, 1)
+            run.refresh_from_db()
+            assert (run.state, run.attempt, run.lease_until) == (State.QUEUED, 1, None)
+            assert "locked" in run.error
+    told = Event.objects.filter(topic=Event.Topic.MAINTENANCE)
+    assert [event.level for event in told] == [Event.Level.WARNING]
+    age(2)
+    watch()
+    assert sent == []
+    MaintenanceRun.objects.update(not_before=timezone.now())
+    watch()
+    assert sent == [[run.pk, 1]]
+    run_maintenance(run.pk, 1)
+    run.refresh_from_db()
+    assert (run.state, run.error) == (State.SUCCESS, "")
+
+
+def test_a_fault_of_ours_fails_the_run_and_leaves_its_text_to_the_log(repository, monkeypatch, caplog) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(maintenance, "check", fail)
+    run = request_maintenance(repository, Kind.CHECK)
+    run_maintenance(run.pk, 1)
+    run.refresh_from_db()
+    assert run.state == State.FAILED
+    assert "ZeroDivisionError" in run.error
+    assert "secret" not in run.error
+    assert "secret" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_fails_once_does_not_end_the_renewing_of_a_lease(tmp_path, monkeypatch) -> None:
+    run = request_maintenance(make_plan(tmp_path).repository, Kind.CHECK)
+    renewals = itertools.count()
+    renewed = threading.Event()
+
+    class Rows:
+        def update(self, **fields: object) -> int:
+            if next(renewals) == 0:
+                raise OperationalError("the server closed the connection")
+            renewed.set()
+            return 1
+
+    monkeypatch.setattr(maintenance, "RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr(MaintenanceRun.objects, "filter", lambda **conditions: Rows())
+    with maintenance._Lease(run.pk, 1):
+        assert renewed.wait(10)
+
+
+def test_a_run_that_is_to_be_done_cannot_be_deleted_in_the_console(repository, account) -> None:
+    browser = Browser()
+    browser.force_login(account("administrator"))
+    queued, done = (request_maintenance(repository, Kind.CHECK) for _ in range(2))
+    MaintenanceRun.objects.filter(pk=done.pk).update(state=State.SUCCESS)
+    address = reverse("admin:records_maintenancerun_changelist")
+    for run in (queued, done):
+        browser.post(address, {"action": "delete_selected", "_selected_action": [run.pk], "post": "yes"})
+    assert list(MaintenanceRun.objects.all()) == [queued]
+    assert browser.post(reverse("admin:records_maintenancerun_delete", args=[queued.pk]), {"post": "yes"}).status_code == 403
