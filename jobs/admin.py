@@ -8,8 +8,10 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.decorators import method_decorator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.csrf import csrf_protect
 from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
@@ -47,8 +49,21 @@ class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
         return data
 
 
+class OutsideTransaction(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A page that saves outside of the transaction which Django's pages have: what it calls has its own.
+
+    A repository that was made on a store must not lose its password because something failed later.
+    """
+
+    @method_decorator(csrf_protect)
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
+
+
 @admin.register(BackupPlan)
-class BackupPlanAdmin(ModelAdmin):
+class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     """Backup plans."""
 
     form = PlanForm

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from datetime import timedelta
 
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -32,12 +33,15 @@ KEPT_OPEN = 32
 def ensure_repository(tenant: Tenant, bucket: str, prefix: str = "") -> Repository:
     """Return the repository at this place, made (with its bucket) if there is none yet.
 
-    Raises StoreError when the store refuses, RepositoryExists when there is one there that is not ours.
+    Raises StoreError when the store refuses, RepositoryExists when there is one there that is not ours. Not to be called within
+    a transaction.
     """
     check_place(tenant, bucket, prefix)
-    row, is_new = Repository.objects.get_or_create(
-        tenant=tenant, bucket=bucket, prefix=prefix, defaults={"password": secrets.token_urlsafe(32)}
-    )
+    # Durable: the only copy of the password is committed before the store has a repository that wants it.
+    with transaction.atomic(durable=True):
+        row, is_new = Repository.objects.get_or_create(
+            tenant=tenant, bucket=bucket, prefix=prefix, defaults={"password": secrets.token_urlsafe(32)}
+        )
     if not row.repository_id and (is_new or not _is_made_by_another(row)):
         _make(row)
     return row

@@ -8,11 +8,14 @@ from django.contrib import admin
 from django.test import Client as Browser
 from django.urls import reverse
 
+from jobs import planning
 from jobs.models import BackupPlan
 from records.events import emit
 from records.maintenance import request_maintenance
 from records.models import BackupRecord, Event, MaintenanceRun, State
-from tests.factories import make_plan, make_record
+from storage.models import Repository
+from storage.repositories import open_repository
+from tests.factories import make_client, make_plan, make_record, make_tenant
 
 ROOMS = ("accounts", "storage", "clients", "records", "jobs")
 
@@ -108,6 +111,25 @@ def test_a_plan_is_made_and_refused_by_the_rules_of_the_api(plan, account) -> No
     assert changed.status_code == 302
     created.refresh_from_db()
     assert created.cron_expression == "0 0 6 * * ?"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_repository_outlives_a_plan_that_fails_after_it_was_made(tmp_path, account, monkeypatch) -> None:
+    form = {
+        "backup_name": "by hand", "backup_group": 0, "client": make_client().pk, "tenant": make_tenant(tmp_path).pk,
+        "bucket": "bucket-2", "cron_expression": "0 0 5 * * ?", "timezone": "UTC", "start_time_0": "2026-01-01",
+        "start_time_1": "00:00:00", "hold_type": 0, "hold_time": 0, "backup_data": '{"include": ["/etc"]}', "misfire": "run-once",
+    }  # fmt: skip
+    browser = browser_of(account, "operator")
+    browser.raise_request_exception = False
+    with monkeypatch.context() as failing:
+        failing.setattr(planning, "show_plan", lambda plan: {}["missing"])
+        assert browser.post(reverse("admin:jobs_backupplan_add"), form).status_code == 500
+    assert not BackupPlan.objects.exists()
+    row = Repository.objects.get()
+    assert open_repository(row).config.id == row.repository_id
+    assert browser.post(reverse("admin:jobs_backupplan_add"), form).status_code == 302
+    assert BackupPlan.objects.get().repository == row
 
 
 def test_the_secrets_of_a_store_are_on_no_page(plan, account) -> None:
