@@ -1,11 +1,15 @@
 """The console's pages of the history. Records are read, cancelled and deleted here, never edited."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -13,6 +17,7 @@ from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from backupcenter.api.exceptions import Conflict
 from records.deleting import delete_backup_record, delete_recovery_record
 from records.lifecycle import cancel_job
 from records.models import BackupRecord, Event, JobRecord, MaintenanceRun, RecoveryRecord, State
@@ -49,6 +54,34 @@ class JobRecordAdmin(ReadOnlyAdmin):
     date_hierarchy = "queued_at"
     list_select_related = ["client"]
     actions = ["cancel"]
+    delete: Callable[[Any], object]
+
+    def delete_model(self, request: HttpRequest, obj: JobRecord) -> None:
+        self.delete(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for record in queryset:
+            try:
+                self.delete(record)
+            except Conflict as error:
+                raise Conflict(f"{record}: {error.detail}") from error
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
+        return self._unless_refused(request, super().delete_view, object_id, extra_context)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return self._unless_refused(request, super().changelist_view, extra_context)
+
+    def _unless_refused(self, request: HttpRequest, view: Callable[..., Any], *arguments: Any) -> Any:
+        """Answer with the view; what it could not delete as a whole stays as a whole, and the reason shows above the list."""
+        if request.method != "POST":
+            return view(request, *arguments)
+        try:
+            with transaction.atomic():
+                return view(request, *arguments)
+        except Conflict as error:
+            self.message_user(request, str(error.detail), messages.ERROR)
+            return redirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}"))
@@ -90,6 +123,7 @@ class BackupRecordAdmin(JobRecordAdmin):
     ]
     list_display_links = ["id", "plan_name"]
     search_fields = ["plan_name", "snapshot", "error"]
+    delete = staticmethod(delete_backup_record)
 
     @admin.display(description=_("read"), ordering="bytes_read")
     def read(self, record: BackupRecord) -> str:
@@ -103,16 +137,6 @@ class BackupRecordAdmin(JobRecordAdmin):
     def shown_error(self, record: BackupRecord) -> str:
         return format_html('<span title="{}">{}</span>', record.error, record.error[:60])
 
-    def delete_model(self, request: HttpRequest, obj: BackupRecord) -> None:
-        delete_backup_record(obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[BackupRecord]) -> None:
-        for record in queryset:
-            try:
-                delete_backup_record(record)
-            except APIException as error:
-                self.message_user(request, f"{record}: {error.detail}", messages.ERROR)
-
 
 @admin.register(RecoveryRecord)
 class RecoveryRecordAdmin(JobRecordAdmin):
@@ -120,9 +144,7 @@ class RecoveryRecordAdmin(JobRecordAdmin):
 
     list_display = ["id", "client", "backup_record", "shown_state", "start_time", "duration", "files_restored", "files_verified"]
     list_select_related = ["client", "backup_record"]
-
-    def delete_model(self, request: HttpRequest, obj: RecoveryRecord) -> None:
-        delete_recovery_record(obj)
+    delete = staticmethod(delete_recovery_record)
 
 
 @admin.register(Event)

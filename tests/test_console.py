@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from jobs import planning
 from jobs.models import BackupPlan
+from jobs.recovery import request_recovery
 from records.events import emit
 from records.maintenance import request_maintenance
 from records.models import BackupRecord, Event, MaintenanceRun, State
@@ -17,6 +18,7 @@ from storage.models import Repository
 from storage.repositories import open_repository
 from tests.factories import make_client, make_plan, make_record, make_tenant
 
+DESTINATION = '{"destination": "/back"}'
 ROOMS = ("accounts", "storage", "clients", "records", "jobs")
 
 
@@ -83,6 +85,26 @@ def test_a_queued_record_is_cancelled(plan, account) -> None:
     browser_of(account, "operator").post(address, {"action": "cancel", "_selected_action": [record.pk]})
     record.refresh_from_db()
     assert record.state == State.CANCELLED
+
+
+@pytest.mark.parametrize("kind", ["backup", "recovery"])
+def test_an_active_record_is_not_deleted_and_the_reason_shows(plan, account, kind) -> None:
+    done = make_record(plan)
+    active = make_record(plan, state=State.RUNNING) if kind == "backup" else request_recovery(plan.client, done, DESTINATION)
+    model = type(active)
+    pages = f"admin:records_{model._meta.model_name}"
+    browser = browser_of(account, "administrator")
+    one = browser.post(reverse(f"{pages}_delete", args=[active.pk]), {"post": "yes"}, follow=True)
+    many = {"action": "delete_selected", "_selected_action": [active.pk, done.pk], "post": "yes"}
+    for answer in (one, browser.post(reverse(f"{pages}_changelist"), many, follow=True)):
+        assert answer.status_code == 200
+        assert "still queued or running" in answer.content.decode()
+        assert "Successfully deleted" not in answer.content.decode()
+    assert model.objects.filter(pk=active.pk).exists()
+    assert BackupRecord.objects.filter(pk=done.pk).exists()
+    model.objects.update(state=State.SUCCESS)
+    browser.post(reverse(f"{pages}_delete", args=[active.pk]), {"post": "yes"})
+    assert not model.objects.filter(pk=active.pk).exists()
 
 
 def test_a_viewer_looks_and_does_not_act(plan, account) -> None:
