@@ -73,7 +73,7 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     actions = ["run_now", "pause", "resume", "verify"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BackupPlan]:
-        return BackupPlan.objects.visible().with_activity()
+        return BackupPlan.objects.with_activity()
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["client", "tenant", "bucket"] if obj else []

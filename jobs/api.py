@@ -64,7 +64,7 @@ class PlanViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
     schema_tags = ["backup"]
 
     def get_queryset(self) -> PlanQuerySet:
-        return BackupPlan.objects.visible().with_activity()
+        return BackupPlan.objects.with_activity()
 
     @extend_schema(
         request=NewPlanSerializer,
@@ -93,7 +93,7 @@ class PlanViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
     @extend_schema(
         parameters=[UUID],
         responses={204: None},
-        description="Ends the schedule, cancels what runs and hides the plan; its records stay until their hold ends.",
+        description="Deletes the plan and cancels what runs; its records stay until their hold ends.",
     )
     def destroy(self, request: Request, uuid: str) -> Response:
         delete_plan(self.get_object())

@@ -17,10 +17,6 @@ from storage.models import Repository, Tenant
 class PlanQuerySet(models.QuerySet["BackupPlan"]):
     """Plans, as lists of them are read."""
 
-    def visible(self) -> Self:
-        """Leave out plans that were deleted."""
-        return self.filter(deleted_at__isnull=True)
-
     def with_activity(self) -> Self:
         """Read with each plan whether a run of it is queued or running, and what its nested objects need."""
         active = BackupRecord.objects.filter(plan_uuid=OuterRef("uuid"), state__in=ACTIVE_STATES)
@@ -74,7 +70,6 @@ class BackupPlan(models.Model):
     misfire = models.CharField(_("missed fires"), max_length=16, choices=Misfire.choices, default=Misfire.RUN_ONCE)
     paused = models.BooleanField(_("paused"), default=False)
     next_fire_at = models.DateTimeField(_("next fire"), null=True, blank=True)
-    deleted_at = models.DateTimeField(_("deleted"), null=True, blank=True, editable=False)
     # The row of django-celery-beat that shows this plan's schedule; beat itself never runs it (see jobs.beat).
     periodic_task = models.OneToOneField(PeriodicTask, models.SET_NULL, null=True, blank=True, editable=False, related_name="plan")
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
@@ -89,7 +84,7 @@ class BackupPlan(models.Model):
             models.Index(
                 fields=["next_fire_at"],
                 name="plan_due",
-                condition=Q(paused=False, deleted_at__isnull=True, next_fire_at__isnull=False),
+                condition=Q(paused=False, next_fire_at__isnull=False),
             ),
         ]
 

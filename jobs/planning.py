@@ -23,7 +23,7 @@ from jobs.quartz import InvalidExpression, QuartzExpression
 from jobs.scheduling import fire_or_report, set_next_fire
 from jobs.showing import hide_plan, show_plan
 from records.lifecycle import cancel_job
-from records.models import ACTIVE_STATES, BackupRecord
+from records.models import ACTIVE_STATES, BackupRecord, State
 from storage.models import Tenant
 from storage.repositories import ensure_repository
 
@@ -95,13 +95,13 @@ def change_plan(plan: BackupPlan, **fields: Any) -> BackupPlan:
 
 
 def delete_plan(plan: BackupPlan) -> None:
-    """End the schedule, cancel what runs, hide the plan; its records and data stay until their hold ends."""
+    """Delete the plan and cancel what runs; its records, which know it by its UUID, and their data stay until their hold ends."""
     with transaction.atomic():
-        locked = BackupPlan.objects.select_for_update().get(pk=plan.pk)
-        locked.deleted_at = locked.deleted_at or timezone.now()
-        locked.next_fire_at = None
-        locked.save()
+        locked = BackupPlan.objects.select_for_update().filter(pk=plan.pk).first()
+        if locked is None:
+            return
         hide_plan(locked)
+        locked.delete()
         for record in BackupRecord.objects.filter(plan_uuid=plan.uuid, state__in=ACTIVE_STATES):
             # One that has ended in the meantime has nothing left to cancel.
             with suppress(Conflict):
@@ -120,10 +120,15 @@ def resume_plan(plan: BackupPlan) -> BackupPlan:
 
 
 def run_plan(plan: BackupPlan) -> BackupRecord:
-    """Start a run by hand. Raises Conflict if one waits already."""
-    if BackupRecord.objects.filter(plan_uuid=plan.uuid, state=ACTIVE_STATES[0]).exists():
-        raise Conflict(_("A run of this plan already waits for its client."))
-    record = launch_backup(plan)
+    """Start a run by hand. Raises Conflict if one waits already, or if the plan was deleted."""
+    with transaction.atomic():
+        # Locked, so that of two who ask at once one is refused, and none starts what is being deleted.
+        locked = BackupPlan.objects.select_for_update().filter(pk=plan.pk).first()
+        if locked is None:
+            raise Conflict(_("The backup plan was deleted."))
+        if BackupRecord.objects.filter(plan_uuid=plan.uuid, state=State.QUEUED).exists():
+            raise Conflict(_("A run of this plan already waits for its client."))
+        record = launch_backup(locked)
     assert record is not None, "only scheduled runs can be started twice"
     return record
 

@@ -54,9 +54,8 @@ def next_fires(plan: BackupPlan, count: int) -> list[datetime]:
 
 
 def set_next_fire(plan: BackupPlan, now: datetime | None = None) -> None:
-    """Work out the next fire anew, after the plan was changed; a paused or deleted plan has none."""
-    is_off = plan.paused or plan.deleted_at is not None
-    plan.next_fire_at = None if is_off else next_fire(plan, now or timezone.now())
+    """Work out the next fire anew, after the plan was changed; a paused plan has none."""
+    plan.next_fire_at = None if plan.paused else next_fire(plan, now or timezone.now())
 
 
 def fire_due_plans(now: datetime | None = None) -> int:
@@ -68,7 +67,7 @@ def fire_due_plans(now: datetime | None = None) -> int:
             due = list(
                 BackupPlan.objects.select_for_update(skip_locked=True, of=("self",))
                 .select_related("client", "tenant__endpoint", "repository__tenant__endpoint")
-                .filter(paused=False, deleted_at__isnull=True, next_fire_at__lte=moment)
+                .filter(paused=False, next_fire_at__lte=moment)
                 .order_by("next_fire_at")[:PLANS_AT_ONCE]
             )
             started += sum(fire_or_report(plan, moment) for plan in due)

@@ -21,4 +21,4 @@ def watch_task() -> None:
 @shared_task(name="jobs.fire_plan")
 def fire_plan(uuid: str) -> None:
     """Run a plan now: what the console's "run selected tasks" on a plan's row does."""
-    run_plan(BackupPlan.objects.visible().get(uuid=uuid))
+    run_plan(BackupPlan.objects.get(uuid=uuid))

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from django.test.utils import CaptureQueriesContext
 
+from backupcenter.api.exceptions import Conflict
 from jobs.models import BackupPlan
+from jobs.planning import run_plan
 from records.models import BackupRecord, RecoveryRecord, State
 from tests.factories import make_client, make_plan, make_record, make_tenant
 
@@ -224,3 +226,17 @@ def test_bad_recovery_data_is_refused(api, plan, data) -> None:
     answer = api("operator").post("/api/recovery", body, format="json")
     assert answer.status_code == 400
     assert "recovery_data" in answer.json()["fields"]
+
+
+def test_a_deleted_plan_keeps_nothing_from_being_deleted_that_nobody_can_see(api, plan) -> None:
+    administrator = api("administrator")
+    assert administrator.delete(f"/api/client/{plan.client.ipv4}").status_code == 409
+    assert administrator.delete(f"/api/backup/{plan.uuid}").status_code == 204
+    assert administrator.delete(f"/api/client/{plan.client.ipv4}").status_code == 204
+
+
+def test_a_plan_that_was_deleted_meanwhile_is_not_run(plan) -> None:
+    BackupPlan.objects.all().delete()
+    with pytest.raises(Conflict):
+        run_plan(plan)
+    assert not BackupRecord.objects.exists()

@@ -141,7 +141,7 @@ def test_a_plan_is_deleted_though_its_run_ends_at_that_moment(plan, monkeypatch)
 
     monkeypatch.setattr(planning, "cancel_job", ended_first)
     delete_plan(plan)
-    assert not BackupPlan.objects.visible().exists()
+    assert not BackupPlan.objects.exists()
     assert BackupRecord.objects.get().state == State.SUCCESS
 
 
