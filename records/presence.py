@@ -1,15 +1,18 @@
-"""What the history does about news of clients: it tells people who fell silent, and agents what waits for them."""
+"""What the history does about news of clients: who falls silent is told, what a deleted one has to do is cancelled."""
 
+from contextlib import suppress
 from typing import Any
 
+from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 from django.utils.translation import gettext as _
 
+from backupcenter.api.exceptions import Conflict
 from clients.models import Client
 from clients.presence import heartbeat_received, presence_changed
 from records.events import emit
-from records.lifecycle import KINDS
-from records.models import Event, State
+from records.lifecycle import KINDS, cancel_job
+from records.models import ACTIVE_STATES, Event, State
 
 
 @receiver(presence_changed)
@@ -17,6 +20,16 @@ def tell_presence(sender: Any, client: Client, online: bool, **_extra: Any) -> N
     level = Event.Level.SUCCESS if online else Event.Level.WARNING
     title = _("%(client)s is back") if online else _("%(client)s does not answer")
     emit(level, Event.Topic.CLIENT, title % {"client": client.hostname})
+
+
+@receiver(pre_delete, sender=Client)
+def cancel_jobs(sender: Any, instance: Client, **_extra: Any) -> None:
+    """Cancel what the client has to do, which nobody could do any more."""
+    for model in KINDS.values():
+        for record in model._default_manager.filter(client=instance, state__in=ACTIVE_STATES):
+            # One that has ended in the meantime has nothing left to cancel.
+            with suppress(Conflict):
+                cancel_job(record, _("The client was deleted."))
 
 
 @receiver(heartbeat_received)

@@ -1,16 +1,17 @@
 """`/api/record/…`: lists, filters, cancelling and deleting."""
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from jobs.models import BackupPlan
 from jobs.recovery import request_recovery
-from records.lifecycle import hold_until
+from records.lifecycle import claim_job, hold_until, lose_expired
 from records.models import BackupRecord, MaintenanceRun, RecoveryRecord, State
 from tests.factories import make_client, make_plan, make_record
 
@@ -120,6 +121,18 @@ def test_a_recoverys_history_outlives_the_backup_record(api, plan) -> None:
 def test_a_backup_is_held_for_as_long_as_its_plan_said(hold_type, hold_time, until) -> None:
     end = datetime(2028, 1, 31, tzinfo=UTC)
     assert hold_until({"hold_type": hold_type, "hold_time": hold_time}, end) == until
+
+
+def test_what_a_deleted_client_has_to_do_is_cancelled(api, plan) -> None:
+    other = make_client()
+    queued, running = (request_recovery(other, make_record(plan), '{"destination": "/back"}') for _ in range(2))
+    claim_job(running, 1)
+    assert api("administrator").delete(f"/api/client/{other.ipv4}").status_code == 204
+    queued.refresh_from_db()
+    assert (queued.state, queued.error) == (State.CANCELLED, "The client was deleted.")
+    assert lose_expired(timezone.now() + timedelta(hours=1)) == 1
+    running.refresh_from_db()
+    assert running.state == State.CANCELLED
 
 
 def test_a_client_with_history_can_go_when_its_plans_are_gone(api, plan) -> None:
