@@ -70,6 +70,8 @@ class BackupPlan(models.Model):
     misfire = models.CharField(_("missed fires"), max_length=16, choices=Misfire.choices, default=Misfire.RUN_ONCE)
     paused = models.BooleanField(_("paused"), default=False)
     next_fire_at = models.DateTimeField(_("next fire"), null=True, blank=True)
+    # The last fire that was dealt with, run or not: a plan without an expression fires once for each `start_time` it is given.
+    fired_at = models.DateTimeField(_("last fire"), null=True, blank=True, editable=False)
     # The row of django-celery-beat that shows this plan's schedule; beat itself never runs it (see jobs.beat).
     periodic_task = models.OneToOneField(PeriodicTask, models.SET_NULL, null=True, blank=True, editable=False, related_name="plan")
     created_at = models.DateTimeField(_("created"), auto_now_add=True)

@@ -158,7 +158,11 @@ def _set_paused(plan: BackupPlan, is_paused: bool) -> BackupPlan:
         locked = BackupPlan.objects.select_for_update().get(pk=plan.pk)
         if locked.paused != is_paused:
             locked.paused = is_paused
-            set_next_fire(locked)
+            now = timezone.now()
+            if not is_paused and locked.cron_expression is None and locked.start_time <= now:
+                # Its time came while it was paused, and nothing is made up for.
+                locked.fired_at = locked.start_time
+            set_next_fire(locked, now)
             locked.save()
             show_plan(locked)
     log.info("plan=%s paused=%s", plan.uuid, is_paused)

@@ -19,7 +19,7 @@ from jobs.models import BackupPlan
 from jobs.quartz import QuartzExpression
 from jobs.showing import show_next_fire
 from records.events import emit
-from records.models import BackupRecord, Event
+from records.models import Event
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,7 @@ COUNTED_MISSES = 1000
 def next_fire(plan: BackupPlan, after: datetime) -> datetime | None:
     """Return the plan's first fire after `after` that its start and end allow, None if there is none."""
     if plan.cron_expression is None:
-        has_run = BackupRecord.objects.filter(plan_uuid=plan.uuid, scheduled_at=plan.start_time).exists()
-        return None if has_run else plan.start_time
+        return None if plan.fired_at == plan.start_time else plan.start_time
     earliest = max(after, plan.start_time - timedelta(seconds=1))
     fire = QuartzExpression.parse(plan.cron_expression).next_after(earliest, ZoneInfo(plan.timezone))
     if fire is None or (plan.end_time is not None and fire > plan.end_time):
@@ -97,12 +96,14 @@ def fire_plan(plan: BackupPlan, now: datetime) -> int:
     fire = plan.next_fire_at
     if fire is not None and fire < now - GRACE:
         started += _make_up(plan, fire, now - GRACE)
+        plan.fired_at = fire
         fire = None if plan.cron_expression is None else next_fire(plan, now - GRACE)
     while fire is not None and fire <= now:
         started += launch_backup(plan, scheduled_at=fire) is not None
+        plan.fired_at = fire
         fire = None if plan.cron_expression is None else next_fire(plan, fire)
     plan.next_fire_at = fire
-    plan.save(update_fields=["next_fire_at"])
+    plan.save(update_fields=["next_fire_at", "fired_at"])
     show_next_fire(plan)
     return started
 

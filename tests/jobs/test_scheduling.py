@@ -13,6 +13,7 @@ from jobs.beat import PLAN_TASK, Scheduler
 from jobs.models import BackupPlan
 from jobs.planning import change_plan, delete_plan, pause_plan, resume_plan
 from jobs.scheduling import fire_due_plans
+from records.deleting import delete_backup_record
 from records.models import BackupRecord, Event, State
 from tests.factories import make_plan
 
@@ -92,6 +93,25 @@ def test_a_plan_without_an_expression_runs_once(tmp_path, db) -> None:
     plan.refresh_from_db()
     finish_all()
     assert plan.state == BackupPlan.State.ENDED
+
+
+def test_a_plan_that_ran_once_does_not_run_again_when_its_record_is_gone_and_it_is_changed(tmp_path, db) -> None:
+    plan = make_plan(tmp_path, cron_expression=None, start_time=timezone.now())
+    assert fire_due_plans() == 1
+    finish_all()
+    delete_backup_record(BackupRecord.objects.get())
+    change_plan(plan, backup_name="renamed", end_time=NOON)
+    assert fire_due_plans() == 0
+    later = change_plan(plan, start_time=NOON - timedelta(days=1))
+    assert later.next_fire_at == NOON - timedelta(days=1)
+
+
+def test_a_plan_that_was_to_run_once_while_it_was_paused_does_not_run_when_it_is_resumed(tmp_path, db) -> None:
+    plan = pause_plan(make_plan(tmp_path, cron_expression=None, start_time=NOON))
+    BackupPlan.objects.update(start_time=timezone.now() - timedelta(hours=1))
+    assert resume_plan(plan).next_fire_at is None
+    change_plan(plan, end_time=NOON)
+    assert fire_due_plans() == 0
 
 
 def test_nothing_fires_after_the_end(tmp_path, db) -> None:
