@@ -23,9 +23,11 @@ def request_recovery(client: Client, backup: BackupRecord, recovery_data: str) -
     problem = recovery_data_problem(recovery_data)
     if problem:
         raise ValidationError({"recovery_data": [problem]})
-    if backup.state not in RESTORABLE_STATES or not backup.snapshot:
-        raise Conflict(_("This backup did not succeed, so there is nothing to restore from it."))
     with transaction.atomic():
+        # Locked, so that it is not let go at this moment.
+        current = BackupRecord.objects.select_for_update().filter(pk=backup.pk).first()
+        if current is None or current.state not in RESTORABLE_STATES or not current.snapshot:
+            raise Conflict(_("This backup did not succeed, so there is nothing to restore from it."))
         record = RecoveryRecord.objects.create(
             client=client,
             backup_record=backup,

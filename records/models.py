@@ -92,6 +92,7 @@ class BackupRecord(JobRecord):
         indexes = [
             models.Index(fields=["plan_uuid", "-id"], name="backup_by_plan"),
             models.Index(fields=["client", "-id"], name="backup_by_client"),
+            models.Index(fields=["hold_until"], name="backup_held", condition=Q(hold_until__isnull=False)),
             models.Index(fields=["state", "lease_until"], name="backup_active", condition=Q(state__in=[1, 2])),
         ]
 

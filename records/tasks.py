@@ -4,6 +4,7 @@ from celery import shared_task
 
 from records.housekeeping import delete_old_events
 from records.maintenance import run_maintenance
+from records.retention import forget_expired
 
 
 @shared_task(name="records.run_maintenance")
@@ -14,3 +15,4 @@ def run_maintenance_task(number: int, attempt: int) -> None:
 @shared_task(name="records.housekeep")
 def housekeep() -> None:
     delete_old_events()
+    forget_expired()
