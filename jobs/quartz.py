@@ -157,13 +157,17 @@ class QuartzExpression:
         # After a change, a local time that lies behind may still stand for an instant that is to come.
         if _offset(after - _LARGEST_GAP, tz) != _offset(after, tz):
             local -= _LARGEST_GAP
-        while (candidate := self._next_local(local)) is not None:
+        found: datetime | None = None
+        limit = datetime.max
+        # A time that is left out fires later than some that follow it: the first of them all is wanted.
+        while (candidate := self._next_local(local)) is not None and candidate < limit:
             # fold=0: the first of two equal local times; one left out comes out as much later as the gap is long.
             fire = candidate.replace(tzinfo=tz, fold=0).astimezone(UTC)
-            if fire > after:
-                return fire
+            if fire > after and (found is None or fire < found):
+                found = fire
+                limit = fire.astimezone(tz).replace(tzinfo=None)
             local = candidate
-        return None
+        return found
 
     def _next_local(self, after: datetime) -> datetime | None:
         """Return the first matching local time after `after`, both naive."""

@@ -91,6 +91,16 @@ def test_a_time_that_was_left_out_is_not_forgotten_when_asked_within_the_hour_af
     assert local_fires("0 30 2 * * ?", "2026-03-08T03:10:00-04:00", 1) == ["2026-03-08T03:30:00-04:00"]
 
 
+def test_a_time_that_half_an_hour_leaves_out_does_not_hide_the_one_after_it() -> None:
+    zone = ZoneInfo("Australia/Lord_Howe")
+    assert local_fires("0 25,40 2 * * ?", "2026-10-03T01:00:00+00:00", 4, zone) == [
+        "2026-10-04T02:40:00+11:00",
+        "2026-10-04T02:55:00+11:00",
+        "2026-10-05T02:25:00+11:00",
+        "2026-10-05T02:40:00+11:00",
+    ]
+
+
 def test_a_time_that_comes_twice_in_autumn_fires_once() -> None:
     assert local_fires("0 30 1 * * ?", "2026-10-31T12:00:00-04:00", 2) == [
         "2026-11-01T01:30:00-04:00",
