@@ -1,6 +1,7 @@
 """The watchdog: what was lost is tried again, what waits is sent again. Beat drives it every few seconds."""
 
 from jobs.dispatch import publish_waiting
+from records.events import send_unsent
 from records.lifecycle import lose_expired
 from records.maintenance import lose_expired_runs
 from records.publishing import publish_waiting_runs
@@ -12,3 +13,4 @@ def watch() -> None:
     publish_waiting()
     lose_expired_runs()
     publish_waiting_runs()
+    send_unsent()

@@ -10,7 +10,8 @@ import json
 import logging
 import threading
 import time
-from functools import cache, partial
+from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,9 @@ REDIS_CHANNEL = "events_channel"
 # Characters of a message that listeners are sent; what each of them costs the web process depends on it.
 SENT_LENGTH = 1_000
 PROGRESS_INTERVAL_S = 1.0
+# An event that is older than this and not sent never will be by the process that stored it.
+UNSENT_AFTER = timedelta(seconds=10)
+SENT_AT_ONCE = 500
 # After a failure Redis is left alone for this long: a job's reports must not each wait for a timeout.
 REDIS_REST_S = 5.0
 REDIS_TIMEOUT_S = 1.0
@@ -68,16 +72,15 @@ def emit(
     except DatabaseError:
         log.exception("event not stored: %s", event.title)
         return
-    data = {
-        "type": event.type,
-        "title": event.title,
-        "message": event.message[:SENT_LENGTH],
-        "record": _reference(record),
-        "backup": str(plan_uuid) if plan_uuid else None,
-        "time": int(event.time.timestamp()),
-    }
     # Not before: a listener would look for a record that is not there yet, and the store's counter would stay locked.
-    transaction.on_commit(partial(_send, json.dumps(data, ensure_ascii=False)), robust=True)
+    # A lambda: Django wants a name to log a failure by, which a partial function has not.
+    transaction.on_commit(lambda: _send(event), robust=True)
+
+
+def send_unsent(now: datetime | None = None) -> int:
+    """Send the events whose sender died, or failed, between storing and sending them; return how many. For the watchdog."""
+    before = (now or timezone.now()) - UNSENT_AFTER
+    return sum(_send(event) for event in Event.objects.filter(is_sent=False, time__lt=before).order_by("pk")[:SENT_AT_ONCE])
 
 
 def emit_progress(record: JobRecord) -> None:
@@ -85,7 +88,7 @@ def emit_progress(record: JobRecord) -> None:
     if record.is_active and not _progress_is_due(record.job):
         return
     data = {
-        "record": _reference(record),
+        "record": {"kind": record.KIND, "id": record.pk},
         "backup": str(record.plan_uuid) if isinstance(record, BackupRecord) else None,
         "state": record.state,
         "attempt": record.attempt,
@@ -93,16 +96,27 @@ def emit_progress(record: JobRecord) -> None:
         "time": int(timezone.now().timestamp()),
     }
     message = json.dumps(data, ensure_ascii=True)
-    transaction.on_commit(partial(_publisher().publish, "progress", message, None), robust=True)
+    transaction.on_commit(lambda: _publisher().publish("progress", message, None), robust=True)
 
 
-def _reference(record: JobRecord | None) -> dict[str, Any] | None:
-    return {"kind": record.KIND, "id": record.pk} if record else None
-
-
-def _send(data: str) -> None:
-    stored = DjangoModelStorage().append_event(CHANNEL, "message", data)
+def _send(event: Event) -> bool:
+    """Append a stored event to the listeners' log, unless that has been done, and say that there is news."""
+    kind, _dash, number = event.job.partition("-")
+    said = {
+        "type": event.type,
+        "title": event.title,
+        "message": event.message[:SENT_LENGTH],
+        "record": {"kind": kind, "id": int(number)} if number else None,
+        "backup": str(event.plan_uuid) if event.plan_uuid else None,
+        "time": int(event.time.timestamp()),
+    }
+    data = json.dumps(said, ensure_ascii=False)
+    with transaction.atomic():
+        if not Event.objects.filter(pk=event.pk, is_sent=False).update(is_sent=True):
+            return False
+        stored = DjangoModelStorage().append_event(CHANNEL, "message", data)
     _publisher().publish("message", data, str(stored.id))
+    return True
 
 
 class _Publisher:

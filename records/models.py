@@ -153,11 +153,13 @@ class Event(models.Model):
     message = models.TextField(_("message"), blank=True)
     plan_uuid = models.UUIDField(_("plan"), null=True, blank=True, db_index=True)
     job = models.CharField(_("job"), max_length=64, blank=True, db_index=True)
+    is_sent = models.BooleanField(default=False, editable=False)
 
     class Meta:
         verbose_name = _("event")
         verbose_name_plural = _("events")
         ordering = ["-pk"]
+        indexes = [models.Index(fields=["time"], name="event_unsent", condition=Q(is_sent=False))]
 
     def __str__(self) -> str:
         return self.title

@@ -2,15 +2,17 @@
 
 import json
 import uuid
+from datetime import timedelta
 
 import pytest
 import redis
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 from django.utils.translation import gettext_lazy
 from django_eventstream.models import Event as LoggedEvent
 
 from records import events
-from records.events import emit, emit_progress
+from records.events import emit, emit_progress, send_unsent
 from records.models import BackupRecord, Event, RecoveryRecord, State
 
 Level, Topic = Event.Level, Event.Topic
@@ -143,3 +145,17 @@ def test_the_end_of_a_job_is_always_sent(published):
     record.state = State.SUCCESS
     emit_progress(record)
     assert [json.loads(message["data"])["state"] for message in published] == [State.RUNNING, State.SUCCESS]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_event_whose_sender_died_or_failed_is_sent_by_the_watchdog_once(published, monkeypatch):
+    with monkeypatch.context() as failing:
+        failing.setattr(events.DjangoModelStorage, "append_event", lambda *arguments: {}["missing"])
+        emit(Level.ERROR, Topic.BACKUP, "failed", record=backup_record())
+    assert not logged()
+    later = timezone.now() + timedelta(minutes=1)
+    assert send_unsent() == 0
+    assert send_unsent(later) == 1
+    assert send_unsent(later) == 0
+    assert [(said["title"], said["record"]) for said in logged()] == [("failed", {"kind": "backup", "id": 12})]
+    assert len(published) == 1
