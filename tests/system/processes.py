@@ -165,7 +165,12 @@ class Installation:
 
     def control(self, name: str = "control") -> Process:
         command = [sys.executable, "-m", "celery", "-A", "backupcenter", "worker", "-l", "INFO", "-Q"]
-        options = ["control,maintenance", "-n", f"{name}@%h", "--pool", "threads", "-c", "4"]
+        options = ["control", "-n", f"{name}@%h", "--pool", "threads", "-c", "4"]
+        return self.start(name, *command, *options, "--without-gossip", "--without-mingle", says=b"ready.")
+
+    def maintenance(self, name: str = "maintenance") -> Process:
+        command = [sys.executable, "-m", "celery", "-A", "backupcenter", "worker", "-l", "INFO", "-Q"]
+        options = ["maintenance", "-n", f"{name}@%h", "--pool", "threads", "-c", "1"]
         return self.start(name, *command, *options, "--without-gossip", "--without-mingle", says=b"ready.")
 
     def join(self, token: str) -> None:

@@ -3,6 +3,7 @@
 The time of a fire is read from its record; nothing here measures how long anything took.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,27 @@ def fire(center: Installation, source: Path, count: int) -> None:
 @pytest.mark.restic
 def test_each_fire_runs_exactly_once_with_two_beats_and_two_control_workers(center, tmp_path):
     fire(center, tmp_path, 4)
+
+
+def test_plans_fire_while_checks_take_for_ever(center, tmp_path):
+    (tmp_path / "file").write_text("content")
+    operator = Operator(center)
+    operator.register()
+    center.control()
+    maintenance = center.maintenance()
+    plan = operator.plan("every three seconds", tmp_path, f"0/{INTERVAL_S} * * * * ? ")
+    # A store that does not answer: reading the configuration ends when somebody writes one.
+    configuration = next(operator.store.glob("**/config"))
+    configuration.unlink()
+    os.mkfifo(configuration)
+    center.run_python(
+        "from storage.models import Repository; from records.maintenance import request_maintenance\n"
+        "for number in range(5): request_maintenance(Repository.objects.get(), 'check')"
+    )
+    wait_until(lambda: b"started" in maintenance.log.read_bytes(), "a check to begin")
+    fired = len(operator.records(plan))
+    center.beat()
+    wait_until(lambda: len(operator.records(plan)) >= fired + 2, "two more fires")
 
 
 @pytest.mark.soak
