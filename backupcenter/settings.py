@@ -172,7 +172,13 @@ X_FRAME_OPTIONS = "SAMEORIGIN"
 
 # One Redis per installation: the event fan-out's channel name ignores the database number.
 REDIS_URL = _text("REDIS_URL", "redis://127.0.0.1:6379/0")
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {"serializer": "backupcenter.caching.JSONSerializer"},
+    }
+}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
