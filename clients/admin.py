@@ -94,6 +94,10 @@ class ClientAdmin(ModelAdmin):
         number = ipv4_number(search_term.strip())
         return (found if number is None else found | queryset.filter(ipv4=number)), has_duplicates
 
+    def save_model(self, request: HttpRequest, obj: Client, form: Any, change: bool) -> None:
+        # Not the whole row: its agent may join, or be heard of, at this moment.
+        obj.save(update_fields=form.changed_data if change else None)
+
     @admin.display(description=_("address"), ordering="ipv4")
     def address(self, client: Client) -> str:
         return client.address

@@ -32,7 +32,8 @@ def join(
     permission = JoinToken.objects.select_related("client").get(token_hash=hash_token(token))
     client = permission.client or _client_at(hostname, ipv4, ipv6)
     client.os, client.version = os, version
-    client.save()
+    # Of a client that is known only this: it may be changed, or heard of, at this moment.
+    client.save(update_fields=["os", "version"] if client.pk else None)
     JoinToken.objects.filter(pk=permission.pk).update(client=client)
     return client, client.issue_token()
 

@@ -55,6 +55,13 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
             raise serializers.ValidationError(_("A client needs an IPv4 or an IPv6 address."))
         return attrs
 
+    def update(self, instance: Client, validated_data: dict[str, Any]) -> Client:
+        for name, value in validated_data.items():
+            setattr(instance, name, value)
+        # Not the whole row: its agent may join, or be heard of, at this moment.
+        instance.save(update_fields=list(validated_data))
+        return instance
+
 
 class NestedClientSerializer(serializers.ModelSerializer[Client]):
     """A client inside a plan or record."""

@@ -5,8 +5,12 @@ from datetime import timedelta
 from urllib.parse import quote
 
 import pytest
+from django.db.models.signals import pre_save
+from django.test import Client as Browser
+from django.urls import reverse
 from django.utils import timezone
 
+from clients.joining import join
 from clients.models import Client, JoinToken
 from jobs.models import BackupPlan
 from storage.models import Endpoint, Repository, Tenant
@@ -193,3 +197,30 @@ def test_a_list_takes_a_fixed_number_of_queries(api, rows, django_assert_num_que
     client = api("viewer")
     with django_assert_num_queries(3):
         assert len(client.get("/api/client").json()) == rows
+
+
+@pytest.mark.parametrize("way", ["api", "console", "join"])
+def test_a_change_leaves_alone_what_becomes_of_the_client_meanwhile(api, account, client_row, way) -> None:
+    seen = timezone.now()
+
+    def hear_of_it(sender, instance, **_extra) -> None:
+        pre_save.disconnect(hear_of_it, sender=Client)
+        Client.objects.filter(pk=client_row.pk).update(last_seen=seen, load=0.5)
+
+    pre_save.connect(hear_of_it, sender=Client)
+    try:
+        if way == "api":
+            assert api("administrator").put(f"/api/client/{BODY['ipv4']}", {"hostname": "new"}, format="json").status_code == 200
+        elif way == "console":
+            browser = Browser()
+            browser.force_login(account("administrator"))
+            address = reverse("admin:clients_client_change", args=[client_row.pk])
+            form = {"hostname": "new", "ipv4": "172.16.155.101", "ipv6": "", "root": "/"}
+            assert browser.post(address, form).status_code == 302
+        else:
+            join(JoinToken.issue(client_row)[1], hostname="client1", version="0.2.0")
+    finally:
+        pre_save.disconnect(hear_of_it, sender=Client)
+    client_row.refresh_from_db()
+    assert (client_row.last_seen, client_row.load) == (seen, 0.5)
+    assert client_row.version == "0.2.0" if way == "join" else client_row.hostname == "new"
