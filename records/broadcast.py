@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 
 from records.event_log import DatabaseThread, LoggedEvent, current_number, encode, events_after
 from records.events import CHANNEL, REDIS_CHANNEL
+from records.models import State
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ REDIS_BACK_OFF_S = (0.2, 5.0)
 # Progress of a job that nobody has reported for this many other jobs is forgotten.
 PROGRESS_JOBS = 10_000
 PROGRESS_BYTES = 16_384
+# From these no job goes on; a lost one may.
+FINAL_STATES = (State.SUCCESS, State.WARNINGS, State.FAILED, State.CANCELLED)
 
 
 class Hub:
@@ -43,7 +46,7 @@ class Hub:
         self.database = DatabaseThread()
         self.number = 0
         self._recent: list[LoggedEvent] = []
-        self._progress: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
+        self._progress: OrderedDict[str, tuple[int, bytes, bool]] = OrderedDict()
         self.progress_count = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._look = asyncio.Event()
@@ -75,7 +78,7 @@ class Hub:
     def progress_after(self, count: int) -> list[bytes]:
         """Return the newest progress of each job that was reported after `count`, oldest first."""
         found: list[bytes] = []
-        for counted, body in reversed(self._progress.values()):
+        for counted, body, _has_ended in reversed(self._progress.values()):
             if counted <= count:
                 break
             found.append(body)
@@ -146,10 +149,13 @@ class Hub:
             log.warning("a message on Redis is not an event")
 
     def _note_progress(self, data: str) -> None:
-        record = json.loads(data)["record"]
-        job = f"{record['kind']}-{record['id']}"
+        said = json.loads(data)
+        job = f"{said['record']['kind']}-{said['record']['id']}"
+        if job in self._progress and self._progress[job][2]:
+            # A report and the end of the job may have overtaken each other on their way here.
+            return
         self.progress_count += 1
-        self._progress[job] = (self.progress_count, encode("progress", data, CHANNEL))
+        self._progress[job] = (self.progress_count, encode("progress", data, CHANNEL), said["state"] in FINAL_STATES)
         self._progress.move_to_end(job)
         if len(self._progress) > PROGRESS_JOBS:
             self._progress.popitem(last=False)

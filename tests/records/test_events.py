@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy
 from django_eventstream.models import Event as LoggedEvent
 
 from records import events
+from records.broadcast import Hub
 from records.events import emit, emit_progress, send_unsent
 from records.models import BackupRecord, Event, RecoveryRecord, State
 
@@ -159,3 +160,16 @@ def test_an_event_whose_sender_died_or_failed_is_sent_by_the_watchdog_once(publi
     assert send_unsent(later) == 0
     assert [(said["title"], said["record"]) for said in logged()] == [("failed", {"kind": "backup", "id": 12})]
     assert len(published) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_report_that_is_overtaken_by_the_end_of_its_job_is_not_told(published):
+    record = backup_record(attempt=1)
+    hub = Hub()
+    for state in (State.RUNNING, State.SUCCESS, State.RUNNING):
+        record.state = state
+        events._progress_sent.clear()
+        emit_progress(record)
+        hub._heard({"type": "message", "data": json.dumps(published[-1])})
+    (told,) = hub.progress_after(0)
+    assert f'"state": {State.SUCCESS}' in told.decode()
