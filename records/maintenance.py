@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from engine.backends import open_store
 from engine.commands.check import check
 from engine.commands.forget import forget
-from engine.errors import EngineError, RepositoryLocked
+from engine.errors import BucketMissing, EngineError, LockLost, RepositoryLocked, StoreError
 from engine.repository import Repository as EngineRepository
 from records.events import emit
 from records.models import Event, MaintenanceRun, State
@@ -33,6 +33,7 @@ LEASE = timedelta(seconds=120)
 RENEW_EVERY_S = 15.0
 # A repository that is in use is looked at again after so long.
 LOCKED_PAUSE = timedelta(seconds=60)
+STORE_PAUSE = timedelta(minutes=15)
 
 
 def request_maintenance(
@@ -55,10 +56,10 @@ def run_maintenance(number: int, attempt: int) -> None:
     with _Lease(number, attempt):
         try:
             state, result, error = State.SUCCESS, _work(run), ""
-        except RepositoryLocked as locked:
-            _put_off(run, str(locked))
-            return
         except EngineError as failure:
+            if (pause := _pause(run, failure)) is not None:
+                _put_off(run, str(failure), pause)
+                return
             state, result, error = State.FAILED, {}, str(failure)
         except Exception as fault:
             log.exception("maintenance=%d failed", number)
@@ -93,12 +94,21 @@ def lose_expired_runs(now: datetime | None = None) -> int:
     return lost
 
 
-def _put_off(run: MaintenanceRun, reason: str) -> None:
-    """Queue the run again for a while later, since its repository is in use: that is no attempt that failed."""
+def _pause(run: MaintenanceRun, failure: EngineError) -> timedelta | None:
+    """Return after what time the run is worth another try; None: it has failed."""
+    if isinstance(failure, RepositoryLocked | LockLost):
+        return LOCKED_PAUSE
+    # What is to be forgotten stands nowhere else, so it waits for its store, as long as that may come back.
+    may_come_back = isinstance(failure, StoreError) and not isinstance(failure, BucketMissing)
+    return STORE_PAUSE if run.kind == MaintenanceRun.Kind.FORGET and may_come_back else None
+
+
+def _put_off(run: MaintenanceRun, reason: str, pause: timedelta) -> None:
+    """Queue the run again for a while later: that is no attempt that failed."""
     with transaction.atomic():
         is_news = not run.error
         if MaintenanceRun.objects.filter(pk=run.pk, attempt=run.attempt, state=State.RUNNING).update(
-            state=State.QUEUED, error=reason, not_before=timezone.now() + LOCKED_PAUSE, published_at=None, lease_until=None
+            state=State.QUEUED, error=reason, not_before=timezone.now() + pause, published_at=None, lease_until=None
         ):
             run.refresh_from_db()
             if is_news:

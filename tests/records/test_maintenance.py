@@ -11,6 +11,7 @@ from django.test import Client as Browser
 from django.urls import reverse
 from django.utils import timezone
 
+from engine.errors import BucketMissing, LockLost, StoreUnreachable
 from jobs.watchdog import watch
 from records import maintenance, publishing
 from records.deleting import delete_backup_record
@@ -97,6 +98,28 @@ def test_a_run_whose_repository_is_in_use_waits_and_costs_no_attempt(repository,
     run_maintenance(run.pk, 1)
     run.refresh_from_db()
     assert (run.state, run.error) == (State.SUCCESS, "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "failure", "state"),
+    [
+        (Kind.FORGET, LockLost("renewed too late"), State.QUEUED),
+        (Kind.FORGET, StoreUnreachable("nothing answers"), State.QUEUED),
+        (Kind.FORGET, BucketMissing("no such bucket"), State.FAILED),
+        (Kind.CHECK, StoreUnreachable("nothing answers"), State.FAILED),
+    ],
+)
+def test_what_is_to_be_forgotten_waits_for_its_store(repository, monkeypatch, kind, failure, state) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(maintenance, "forget", fail)
+    monkeypatch.setattr(maintenance, "check", fail)
+    run = request_maintenance(repository, kind, {"snapshots": ["b" * 64]})
+    run_maintenance(run.pk, 1)
+    run.refresh_from_db()
+    assert (run.state, run.error) == (state, str(failure))
+    assert (run.not_before is not None) == (state == State.QUEUED)
 
 
 def test_a_fault_of_ours_fails_the_run_and_leaves_its_text_to_the_log(repository, monkeypatch, caplog) -> None:
