@@ -71,7 +71,7 @@ def test_plans_fire_while_checks_take_for_ever(center, tmp_path):
     os.mkfifo(configuration)
     center.run_python(
         "from storage.models import Repository; from records.maintenance import request_maintenance\n"
-        "for number in range(5): request_maintenance(Repository.objects.get(), 'check')"
+        "for number in range(12): request_maintenance(Repository.objects.get(), 'check')"
     )
     wait_until(lambda: b"started" in maintenance.log.read_bytes(), "a check to begin")
     fired = len(operator.records(plan))
