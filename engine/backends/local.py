@@ -15,6 +15,8 @@ from engine.store import Buffer, FileKind, relative_path
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o400
 PARTIAL = ".partial-"
+# What restic has in the names of files that it is still writing, beside those that are whole.
+RESTICS_PARTIAL = "-tmp-"
 
 
 class LocalStore:
@@ -70,7 +72,7 @@ class LocalStore:
         for directory in directories:
             with self.failing(directory), contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
                 for entry in entries:
-                    if not entry.name.startswith(".") and entry.is_file():
+                    if not _is_partial(entry.name) and entry.is_file():
                         yield entry.name, entry.stat().st_size
 
     def delete(self, kind: FileKind, name: str) -> None:
@@ -179,6 +181,10 @@ class _LocalUpload:
 
     def abandon(self) -> None:
         self._file.remove()
+
+
+def _is_partial(name: str) -> bool:
+    return name.startswith(".") or RESTICS_PARTIAL in name
 
 
 def _sync_directory(directory: str) -> None:

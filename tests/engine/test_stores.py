@@ -139,6 +139,16 @@ def test_a_pack_that_is_abandoned_leaves_no_file(tmp_path):
     assert [name for _, _, names in os.walk(tmp_path / "data") for name in names] == []
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FileKind if kind is not FileKind.CONFIG])
+def test_what_is_being_written_is_not_listed_though_it_be_restics(tmp_path, kind):
+    store = open_store(str(tmp_path))
+    store.put(kind, NAME, b"whole")
+    place = next(tmp_path.rglob(NAME)).parent
+    for name in (f"{NAME}-tmp-3886367736", ".partial-0123"):
+        (place / name).write_bytes(b"half")
+    assert list(store.list(kind)) == [(NAME, 5)]
+
+
 def test_another_process_opens_the_same_place(store):
     store.put(FileKind.DATA, NAME, b"content")
     again = store.reopened()
