@@ -1,16 +1,14 @@
 """Verbs that keep a repository in order."""
 
 import argparse
-from collections.abc import Callable
 from dataclasses import asdict, fields
-from typing import Any, TypeVar
+from typing import Any
 
+from engine.cli.options import filter_arguments, said, snapshot_filter, tags
 from engine.cli.run import DONE, FAILED, Run, Verb, snapshot_message
 from engine.errors import InvalidPolicy
 from engine.retention import BY_HOST_AND_PATHS, UNLIMITED, Duration, Group, GroupBy, KeepPolicy, Verdict
-from engine.snapshot import Snapshot, SnapshotFilter, find_snapshot
-
-_Value = TypeVar("_Value")
+from engine.snapshot import Snapshot, find_snapshot
 
 
 def check(run: Run) -> int:
@@ -39,7 +37,7 @@ def forget(run: Run) -> int:
     options = run.options
     rules = {field.name: getattr(options, f"keep_{field.name}") for field in fields(KeepPolicy) if field.name != "tags"}
     policy = KeepPolicy(**rules, tags=tuple(options.keep_tags))
-    only = SnapshotFilter(tuple(options.host), tuple(options.tag), tuple(options.path))
+    only = snapshot_filter(options)
     if options.snapshots:
         if only or not policy.is_empty:
             raise InvalidPolicy("snapshots that are named are forgotten whatever they are: give no --keep or filter with them")
@@ -126,12 +124,10 @@ def _forget_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"{about}; unlimited is all",
         )
     for period in ("", "-hourly", "-daily", "-weekly", "-monthly", "-yearly"):
-        parser.add_argument(f"--keep-within{period}", type=_said(Duration.parse), default=Duration(), metavar="DURATION")
-    parser.add_argument("--keep-tag", dest="keep_tags", type=_tags, action="append", default=[], metavar="TAG[,TAG…]")
-    parser.add_argument("--host", action="append", default=[], metavar="HOST", help="judge snapshots of this host alone")
-    parser.add_argument("--tag", type=_tags, action="append", default=[], metavar="TAG[,TAG…]")
-    parser.add_argument("--path", action="append", default=[], metavar="PATH")
-    parser.add_argument("--group-by", "-g", type=_said(GroupBy.parse), default=BY_HOST_AND_PATHS, metavar="host,paths,tags")
+        parser.add_argument(f"--keep-within{period}", type=said(Duration.parse), default=Duration(), metavar="DURATION")
+    parser.add_argument("--keep-tag", dest="keep_tags", type=tags, action="append", default=[], metavar="TAG[,TAG…]")
+    filter_arguments(parser, "--host")
+    parser.add_argument("--group-by", "-g", type=said(GroupBy.parse), default=BY_HOST_AND_PATHS, metavar="host,paths,tags")
     parser.add_argument("--dry-run", "-n", action="store_true", help="only tell what would be forgotten")
 
 
@@ -141,22 +137,6 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a count nor unlimited")
     return int(text)
-
-
-def _tags(text: str) -> tuple[str, ...]:
-    return tuple(tag.strip() for tag in text.split(","))
-
-
-def _said(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
-    """Return a parser whose refusal is a usage error in its own words."""
-
-    def parse_option(text: str) -> _Value:
-        try:
-            return parse(text)
-        except InvalidPolicy as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return parse_option
 
 
 VERBS = (
