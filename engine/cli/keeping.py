@@ -9,12 +9,21 @@ from engine.cli.run import DONE, FAILED, Run, Verb, snapshot_message
 from engine.errors import InvalidPolicy
 from engine.retention import BY_HOST_AND_PATHS, UNLIMITED, Duration, Group, GroupBy, KeepPolicy, Verdict
 from engine.snapshot import Snapshot, find_snapshot
+from engine.subset import parse_subset
+from engine.terminal import size_text
 
 
 def check(run: Run) -> int:
     from engine.commands.check import check
 
-    report = check(run.open(), read_data=run.options.read_data, on_progress=run.on_progress, cancel=run.cancel)
+    has_read = run.options.read_data or run.options.read_data_subset is not None
+    report = check(
+        run.open(),
+        read_data=run.options.read_data,
+        subset=run.options.read_data_subset,
+        on_progress=run.on_progress,
+        cancel=run.cancel,
+    )
     for problem in report.problems:
         run.tell({"message_type": "error", "message": problem}, problem)
     for note in report.notes:
@@ -22,13 +31,16 @@ def check(run: Run) -> int:
     found = f"{len(report.problems)} problems" if report.problems else "no problems"
     run.show(
         {"message_type": "summary", "num_errors": len(report.problems), **asdict(report)},
-        f"{report.snapshots} snapshots, {report.packs} packs, {report.blobs} blobs: {found} found",
+        f"{report.snapshots} snapshots, {report.packs} packs, {report.blobs} blobs: {found} found"
+        + (f"; read {report.packs_read} packs, {size_text(report.bytes_read)}" if has_read else ""),
     )
     return FAILED if report.problems else DONE
 
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--read-data", action="store_true", help="read every byte")
+    reading = parser.add_mutually_exclusive_group()
+    reading.add_argument("--read-data", action="store_true", help="read every byte")
+    reading.add_argument("--read-data-subset", type=said(parse_subset), metavar="n/t|x%|SIZE", help="a part, or packs by chance")
 
 
 def forget(run: Run) -> int:

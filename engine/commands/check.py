@@ -19,6 +19,7 @@ from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
 from engine.snapshot import load_snapshot
 from engine.store import FileKind
+from engine.subset import Subset
 from engine.tree import iter_nodes
 
 READERS = 4
@@ -33,6 +34,7 @@ class CheckReport:
     packs: int = 0
     blobs: int = 0
     snapshots: int = 0
+    packs_read: int = 0
     bytes_read: int = 0
 
 
@@ -40,12 +42,17 @@ def check(
     repository: Repository,
     *,
     read_data: bool = False,
+    subset: Subset | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> CheckReport:
-    """Check the repository under a shared lock, so that nothing is deleted meanwhile. Raises RepositoryLocked, Cancelled."""
+    """Check the repository under a shared lock, so that nothing is deleted meanwhile.
+
+    `read_data`: read all packs; `subset` chooses those to read instead. Raises RepositoryLocked, Cancelled.
+    """
+    choose = subset or (list if read_data else None)
     with repository.lock():
-        return _Check(repository, on_progress, cancel or threading.Event()).run(read_data)
+        return _Check(repository, on_progress, cancel or threading.Event()).run(choose)
 
 
 class _Check:
@@ -55,13 +62,14 @@ class _Check:
         self.report = CheckReport()
         self.indexed: dict[bytes, set[PackedBlob]] = {}
 
-    def run(self, read_data: bool) -> CheckReport:
+    def run(self, choose: Subset | None) -> CheckReport:
         with ThreadPoolExecutor(READERS, thread_name_prefix="check") as readers:
             self.read_index()
             sizes = self.check_packs()
             self.check_snapshots(readers)
-            if read_data:
-                self.check_data(readers, sizes)
+            if choose is not None:
+                present = {pack_id: sizes[pack_id] for pack_id in self.indexed if pack_id in sizes}
+                self.check_data(readers, {pack_id: sizes[pack_id] for pack_id in choose(present)})
         self.report.packs, self.report.blobs = len(self.indexed), len(self.repository.index)
         return self.report
 
@@ -142,11 +150,11 @@ class _Check:
         return below
 
     def check_data(self, readers: ThreadPoolExecutor, sizes: dict[bytes, int]) -> None:
-        present = [pack_id for pack_id in self.indexed if pack_id in sizes]
+        """Read the packs of these ids and sizes."""
         self.meter.phase = "reading packs"
-        self.meter.files_done, self.meter.files_total = 0, len(present)
-        self.meter.bytes_done, self.meter.bytes_total = 0, sum(sizes[pack_id] for pack_id in present)
-        for some in _batches(present, READERS):
+        self.meter.files_done, self.meter.files_total = 0, len(sizes)
+        self.meter.bytes_done, self.meter.bytes_total = 0, sum(sizes.values())
+        for some in _batches(sizes, READERS):
             self.check_cancelled()
             for pack_id, problems in zip(some, readers.map(self.check_pack, some), strict=True):
                 for problem in problems:
@@ -154,7 +162,7 @@ class _Check:
                 self.meter.files_done += 1
                 self.meter.bytes_done += sizes[pack_id]
                 self.meter.tick()
-        self.report.bytes_read = self.meter.bytes_done
+        self.report.packs_read, self.report.bytes_read = self.meter.files_done, self.meter.bytes_done
 
     def check_pack(self, pack_id: bytes) -> list[str]:
         """Return what is wrong with a pack; a pack is in memory as a whole."""

@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.backends import open_store
+from engine.cli import main
 from engine.repository import Repository
 from tests.engine.trees import write_every_kind
 
@@ -34,6 +36,25 @@ def repository(location) -> Repository:
 
 
 @pytest.fixture
+def engine(location, monkeypatch, capfdbinary) -> Iterator[Callable[..., tuple[int, bytes, bytes]]]:
+    """Return a function that runs a command on the repository: exit status, standard output, standard error."""
+    monkeypatch.setenv("RESTIC_REPOSITORY", str(location))
+    monkeypatch.setenv("RESTIC_PASSWORD", PASSWORD)
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def run(*arguments: object) -> tuple[int, bytes, bytes]:
+        status = main(list(map(str, arguments)))
+        out, err = capfdbinary.readouterr()
+        assert PASSWORD.encode() not in out + err
+        assert b"Traceback" not in err
+        return status, out, err
+
+    yield run
+    for number, handler in handlers:
+        signal.signal(number, handler)
+
+
+@pytest.fixture
 def source(tmp_path) -> Path:
     root = tmp_path / "source"
     write_every_kind(root)
@@ -47,7 +68,7 @@ def restic() -> Callable[..., str]:
     def run(location: Path, *arguments: object) -> str:
         done = subprocess.run(
             ["restic", "--no-cache", "-r", str(location), *map(os.fsdecode, arguments)],
-            env=os.environ | {"RESTIC_PASSWORD": PASSWORD}, capture_output=True, text=True,
+            env=os.environ | {"RESTIC_PASSWORD": PASSWORD}, capture_output=True, text=True, errors="surrogateescape",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout

@@ -10,7 +10,6 @@ import tarfile
 
 import pytest
 
-from engine.cli import main
 from tests.engine.conftest import PASSWORD
 
 
@@ -21,25 +20,6 @@ def source(tmp_path):
     (root / "a.txt").write_bytes(b"some text\n")
     (root / "sub" / "b.log").write_bytes(b"b")
     return root
-
-
-@pytest.fixture
-def engine(location, monkeypatch, capfdbinary):
-    """Return a function that runs a command on the repository: exit status, standard output, standard error."""
-    monkeypatch.setenv("RESTIC_REPOSITORY", str(location))
-    monkeypatch.setenv("RESTIC_PASSWORD", PASSWORD)
-    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
-
-    def run(*arguments):
-        status = main(list(map(str, arguments)))
-        out, err = capfdbinary.readouterr()
-        assert PASSWORD.encode() not in out + err
-        assert b"Traceback" not in err
-        return status, out, err
-
-    yield run
-    for number, handler in handlers:
-        signal.signal(number, handler)
 
 
 def only_json(out):
