@@ -89,3 +89,7 @@ class FileMissing(StoreError):
 
 class QuotaExceeded(StoreError):
     """The store is full, or the tenant's share of it is."""
+
+
+UNREADABLE = (BlobMissing, DataDamaged, StoreError)
+"""What reading something stored may come to, for those who tell it and go on with the rest."""

@@ -6,11 +6,11 @@ import signal
 import sys
 
 from engine import cli
-from engine.cli import keeping, looking, restoring, saving
+from engine.cli import finding, keeping, looking, restoring, saving
 from engine.cli.run import FAILED, INTERRUPTED, Run
 from engine.errors import Cancelled, EngineError
 
-VERBS = (*saving.VERBS, *looking.VERBS, *restoring.VERBS, *keeping.VERBS)
+VERBS = (*saving.VERBS, *looking.VERBS, *finding.VERBS, *restoring.VERBS, *keeping.VERBS)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, run.interrupt)
     try:
         status: int = options.verb.act(run)
+        sys.stdout.flush()
         return status
     except Cancelled:
         run.fail("interrupted")

@@ -64,6 +64,13 @@ class Run:
         elif not self.options.quiet:
             print(text)
 
+    def write(self, line: dict[str, Any] | bytes) -> None:
+        """Print a line of a list, which is the outcome itself: JSON, or text that may hold any bytes (names of files)."""
+        encoded = line if isinstance(line, bytes) else json.dumps(line).encode()
+        sys.stdout.buffer.write(encoded + b"\n")
+        if sys.stdout.line_buffering:
+            sys.stdout.flush()
+
     def tell(self, message: dict[str, Any], text: str) -> None:
         """Print something beside the outcome, on standard error."""
         self.line.clear()

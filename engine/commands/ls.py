@@ -3,6 +3,7 @@
 Both are safe beside other threads and start no processes, since the server browses with them.
 """
 
+import os
 from collections.abc import Iterator
 
 from engine.blob import BlobType
@@ -43,6 +44,19 @@ def find_node(repository: Repository, snapshot: Snapshot | str, path: bytes) -> 
             raise PathNotFound(f"the snapshot has nothing at {path.decode(errors='replace')}")
         node = match
     return node
+
+
+def open_directory(repository: Repository, name: str) -> tuple[Snapshot, bytes]:
+    """Return a snapshot, and the id of the tree of a directory in it, by `SNAPSHOT` (its root) or `SNAPSHOT:/FOLDER`.
+
+    Raises PathNotFound if there is no directory, SnapshotNotFound, DataDamaged, StoreError.
+    """
+    snapshot_name, _colon, folder = name.partition(":")
+    snapshot = open_snapshot(repository, snapshot_name)
+    node = find_node(repository, snapshot, os.fsencode(folder))
+    if node.subtree is None:
+        raise PathNotFound(f"{folder} is no directory")
+    return snapshot, node.subtree
 
 
 def walk(repository: Repository, snapshot: Snapshot | str, path: bytes = b"/") -> Iterator[tuple[bytes, Node]]:

@@ -1,10 +1,15 @@
-"""Directories with every kind of entry, and what two of them differ in."""
+"""Directories with every kind of entry, and what two of them differ in; trees in a repository."""
 
+import hashlib
 import os
 import stat
 from pathlib import Path
 
+from engine.blob import BlobType
 from engine.metadata import read_xattrs
+from engine.node import Node
+from engine.repository import Repository
+from engine.tree import join_nodes
 
 
 def write_every_kind(root: Path) -> None:
@@ -48,6 +53,15 @@ def write_every_kind(root: Path) -> None:
     os.utime(root / "plain.txt", ns=(-300_000_000_123_456_789, -300_000_000_123_456_789))
     os.utime(root / "link", ns=(1_000_000_001, 1_000_000_001), follow_symlinks=False)
     os.utime(root / "deep", ns=(4_000_000_000_000_000_001, 4_000_000_000_000_000_001))
+
+
+def save_tree(repository: Repository, *nodes: Node | str) -> bytes:
+    """Store a tree of nodes, or of their JSON, in the order given, whether they make sense or not; return its id."""
+    content = join_nodes(node.to_json() if isinstance(node, Node) else node for node in nodes)
+    tree = hashlib.sha256(content).digest()
+    with repository.writer() as writer:
+        writer.add_blob(BlobType.TREE, tree, content)
+    return tree
 
 
 def differences(left: bytes, right: bytes) -> list[str]:
