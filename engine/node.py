@@ -252,6 +252,12 @@ def unix_permissions(mode: int) -> int:
     return bits
 
 
+def mode_text(mode: int) -> str:
+    """A Go ``os.FileMode`` as Go and ``ls -l`` show it: ``drwxr-xr-x``."""
+    letters = "".join(letter for bit, letter in zip(range(31, 18, -1), "dalTLDpSugct?", strict=True) if mode >> bit & 1)
+    return (letters or "-") + "".join(letter if mode >> 8 - at & 1 else "-" for at, letter in enumerate("rwxrwxrwx"))
+
+
 # -- text -------------------------------------------------------------------------------------------------------------
 
 _HTML_SPECIAL = re.compile("[<>&\u2028\u2029]")

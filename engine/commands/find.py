@@ -1,0 +1,233 @@
+"""Find entries of snapshots by patterns, or what snapshots name by ids of blobs, trees and packs.
+
+All snapshots are searched in one go: a tree that brought nothing is remembered and not walked again, at the same path where
+patterns are asked, at any where ids are. The rules for patterns, and what is found, are those of restic's `find`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from engine.blob import BlobType
+from engine.errors import UNREADABLE, DataDamaged, EngineError
+from engine.filter import compile_patterns
+from engine.node import Node
+from engine.pack import LENGTH_SIZE, decode_header, sealed_header_length
+from engine.repository import Repository
+from engine.snapshot import Snapshot
+from engine.store import FileKind
+from engine.tree import RawNode, iter_raw_nodes
+
+OnError = Callable[[bytes, str], None]
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An entry that matches a pattern. `path`: absolute inside the snapshot."""
+
+    snapshot: Snapshot
+    path: bytes
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class FoundObject:
+    """Where a snapshot names an object: the file at `path` a blob, or the directory at `path` its tree.
+
+    `kind`: `blob` or `tree`; `id` and `parent_tree` (of a blob: the tree with the file's entry) are hexadecimal.
+    """
+
+    snapshot: Snapshot
+    kind: str
+    id: str
+    path: bytes
+    parent_tree: str = ""
+
+
+def find(
+    repository: Repository,
+    snapshots: Iterable[Snapshot],
+    patterns: Iterable[str],
+    *,
+    ignore_case: bool = False,
+    oldest: datetime | None = None,
+    newest: datetime | None = None,
+    on_error: OnError,
+) -> Iterator[Match]:
+    """Yield what matches one of the patterns and was modified between the two times, snapshot by snapshot.
+
+    What a matching directory holds matches too. The index must have been read. A directory that cannot be read is told to
+    `on_error` (path, reason), once for all snapshots. Raises InvalidPattern, StoreError's family.
+    """
+    # An empty pattern matches everything; and nothing can be taken back, so that `!` is a letter like others.
+    wanted = [f"\\{text}" if text.startswith("!") else text or "*" for text in patterns]
+    chosen = compile_patterns(text.lower() for text in wanted) if ignore_case else compile_patterns(wanted)
+    since, until = (None if moment is None else round(moment.timestamp()) * 1_000_000_000 for moment in (oldest, newest))
+
+    def look(_parent: bytes, path: bytes, raw: RawNode) -> tuple[list[tuple[bytes, Node]], bool]:
+        asked = _lower(path) if ignore_case else path
+        goes_below = raw.subtree is not None and chosen.may_match_below(asked)
+        if not chosen.matches(asked):
+            return [], goes_below
+        node = Node.from_json(raw.text)
+        is_in_time = (since is None or node.mtime_ns >= since) and (until is None or node.mtime_ns <= until)
+        return [(path, node)] if is_in_time else [], goes_below
+
+    walk = _Walk(repository, look, on_error, is_of_path=True)
+    for snapshot in snapshots:
+        for path, node in walk.below(snapshot.tree):
+            yield Match(snapshot, path, node)
+
+
+def find_objects(
+    repository: Repository,
+    snapshots: Iterable[Snapshot],
+    *,
+    blobs: Iterable[str] = (),
+    trees: Iterable[str] = (),
+    on_error: OnError,
+) -> Iterator[FoundObject]:
+    """Yield each place where a snapshot names one of these data blobs or trees; ids may be shortened.
+
+    The index must have been read, and need not know them. For `on_error` see `find`. Raises EngineError for what is no id.
+    """
+    is_wanted_blob, is_wanted_tree = _one_of(blobs), _one_of(trees)
+
+    def look(parent: bytes, path: bytes, raw: RawNode) -> tuple[list[tuple[str, str, bytes, str]], bool]:
+        found = [("blob", blob, path, parent.hex()) for blob in raw.content or () if is_wanted_blob(blob)]
+        if raw.subtree is not None and is_wanted_tree(raw.subtree):
+            found.append(("tree", raw.subtree, path, ""))
+        return found, raw.subtree is not None
+
+    walk = _Walk(repository, look, on_error, is_of_path=False)
+    for snapshot in snapshots:
+        if is_wanted_tree(snapshot.tree.hex()):
+            yield FoundObject(snapshot, "tree", snapshot.tree.hex(), b"/")
+        for kind, object_id, path, parent in walk.below(snapshot.tree):
+            yield FoundObject(snapshot, kind, object_id, path, parent)
+
+
+def pack_contents(repository: Repository, packs: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the ids of the data blobs and of the trees in packs, whose ids may be shortened. The index must have been read.
+
+    Of a pack that is missing or damaged these are what the index says. Raises EngineError for what is no pack.
+    """
+    data: list[str] = []
+    trees: list[str] = []
+    stored = dict(repository.store.list(FileKind.DATA))
+    known = {pack.hex() for pack in repository.index.packs()}
+    for text in packs:
+        is_wanted = _one_of([text])
+        fitting = [name for name in stored.keys() | known if is_wanted(name)]
+        if not fitting:
+            raise EngineError(f"there is no pack {text!r}")
+        if len(fitting) > 1:
+            raise EngineError(f"the pack id {text!r} is ambiguous: it begins {len(fitting)} ids")
+        for blob_type, blob_id in _blobs_of_pack(repository, fitting[0], stored.get(fitting[0], 0)):
+            (trees if blob_type is BlobType.TREE else data).append(blob_id.hex())
+    return data, trees
+
+
+def _blobs_of_pack(repository: Repository, name: str, size: int) -> list[tuple[BlobType, bytes]]:
+    try:
+        end = repository.store.get_range(FileKind.DATA, name, max(0, size - LENGTH_SIZE), LENGTH_SIZE)
+        length = sealed_header_length(end, size)
+        sealed = repository.store.get_range(FileKind.DATA, name, size - LENGTH_SIZE - length, length)
+        return [(blob.type, blob.id) for blob in decode_header(sealed, repository.key, size)]
+    except UNREADABLE:
+        pack_id = bytes.fromhex(name)
+        indexed = ((of_type, blob, location) for of_type in BlobType for blob, location in repository.index.blobs(of_type))
+        found = [(of_type, blob) for of_type, blob, location in indexed if location.pack_id == pack_id]
+        if not found:
+            raise
+        return found
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A tree that is being walked; `path` ends in `/`. It is barren until something is found in it or below."""
+
+    tree: bytes
+    path: bytes
+    entries: Iterator[RawNode]
+    is_barren: bool = True
+
+
+class _Walk(Generic[_Found]):
+    """Walks trees, each entry before what is below it.
+
+    `look` is given a tree, the path of an entry in it and the entry, and returns what it finds and whether to look below.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        look: Callable[[bytes, bytes, RawNode], tuple[list[_Found], bool]],
+        on_error: OnError,
+        *,
+        is_of_path: bool,
+    ) -> None:
+        self._repository, self._look, self._on_error = repository, look, on_error
+        self._is_of_path = is_of_path
+        self._barren: set[tuple[bytes, bytes]] = set()
+
+    def below(self, root: bytes) -> Iterator[_Found]:
+        """Yield what is found in a tree and below it."""
+        opened: list[_Opened] = []
+        self._open(root, b"/", opened)
+        while opened:
+            here = opened[-1]
+            raw = next(here.entries, None)
+            if raw is None:
+                opened.pop()
+                if here.is_barren:
+                    self._barren.add(self._place(here.tree, here.path))
+                elif opened:
+                    opened[-1].is_barren = False
+                continue
+            path = here.path + raw.name
+            try:
+                found, goes_below = self._look(here.tree, path, raw)
+                if found:
+                    here.is_barren = False
+                    yield from found
+                if goes_below and raw.subtree is not None:
+                    self._open(_tree_id(raw.subtree), path + b"/", opened)
+            except UNREADABLE as error:
+                self._on_error(path, str(error))
+
+    def _open(self, tree: bytes, path: bytes, opened: list[_Opened]) -> None:
+        if self._place(tree, path) not in self._barren:
+            opened.append(_Opened(tree, path, self._entries(tree, path)))
+
+    def _entries(self, tree: bytes, path: bytes) -> Iterator[RawNode]:
+        try:
+            yield from iter_raw_nodes(self._repository.load_blob(BlobType.TREE, tree))
+        except UNREADABLE as error:
+            self._on_error(path, str(error))
+
+    def _place(self, tree: bytes, path: bytes) -> tuple[bytes, bytes]:
+        return tree, path if self._is_of_path else b""
+
+
+def _lower(path: bytes) -> bytes:
+    return path.decode("utf-8", "surrogateescape").lower().encode("utf-8", "surrogateescape")
+
+
+def _one_of(ids: Iterable[str]) -> Callable[[str], bool]:
+    """Return the question whether an id is, or begins with, one of these. Raises EngineError for what is no id."""
+    wanted = {text.lower() for text in ids}
+    for text in wanted:
+        if not 1 <= len(text) <= 64 or not set(text) <= set("0123456789abcdef"):
+            raise EngineError(f"{text!r} is no id: hexadecimal digits are needed")
+    beginnings = tuple(text for text in wanted if len(text) < 64)
+    return lambda object_id: object_id in wanted or object_id.startswith(beginnings)
+
+
+def _tree_id(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise DataDamaged("a directory entry in the repository names no tree") from error
