@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.crypto import KeyMaterial, SealingKey
-from engine.errors import DataDamaged, RepositoryNotFound, WrongPassword
+from engine.errors import DataDamaged, FileMissing, RepositoryNotFound, WrongPassword
+from engine.gotime import format_time
 from engine.store import FileKind, Store
 
 # What restic chooses on a machine of today: 64 MiB and about half a second.
@@ -33,8 +34,42 @@ class OpenedKey:
     material: KeyMaterial
 
 
-def add_key(store: Store, password: str, material: KeyMaterial) -> OpenedKey:
-    """Write a key file which opens `material` with `password`."""
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A key file as it is stored: when (as it says) and for whom it was made, and the master keys under a password."""
+
+    created: str
+    username: str
+    hostname: str
+    n: int
+    r: int
+    p: int
+    salt: bytes
+    data: bytes
+
+    @classmethod
+    def parse(cls, content: bytes) -> "KeyFile":
+        """Raises DataDamaged."""
+        try:
+            fields = json.loads(content)
+            salt, data = base64.b64decode(fields["salt"]), base64.b64decode(fields["data"])
+            created, username, hostname = (str(fields.get(name) or "") for name in ("created", "username", "hostname"))
+            return cls(created, username, hostname, *_costs(fields), salt, data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataDamaged("a key file is damaged") from error
+
+    def open(self, password: str) -> KeyMaterial | None:
+        """Return the master keys, None if this is another password. Raises DataDamaged if there are none inside."""
+        lock = SealingKey(KeyMaterial.derive(password, self.salt, self.n, self.r, self.p))
+        try:
+            content = lock.open(self.data)
+        except DataDamaged:
+            return None
+        return _material(content)
+
+
+def add_key(store: Store, password: str, material: KeyMaterial, *, username: str = "", hostname: str = "") -> OpenedKey:
+    """Write a key file which opens `material` with `password`; without names, for this user on this host."""
     salt = os.urandom(SALT_SIZE)
     lock = SealingKey(KeyMaterial.derive(password, salt, SCRYPT_N, SCRYPT_R, SCRYPT_P))
     master = {
@@ -43,9 +78,9 @@ def add_key(store: Store, password: str, material: KeyMaterial) -> OpenedKey:
     }
     content = json.dumps(
         {
-            "created": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-            "username": user_name(),
-            "hostname": platform.node(),
+            "created": format_time(datetime.now(UTC)),
+            "username": username or user_name(),
+            "hostname": hostname or platform.node(),
             "kdf": "scrypt",
             "N": SCRYPT_N,
             "r": SCRYPT_R,
@@ -67,18 +102,16 @@ def open_key(store: Store, password: str) -> OpenedKey:
     damaged = 0
     for name in sorted(names):
         try:
-            fields = json.loads(store.get(FileKind.KEYS, name))
-            salt, sealed = base64.b64decode(fields["salt"]), base64.b64decode(fields["data"])
-            n, r, p = _costs(fields)
-        except (ValueError, KeyError, TypeError):
+            key_file = KeyFile.parse(store.get(FileKind.KEYS, name))
+        except DataDamaged:
             damaged += 1
             continue
-        lock = SealingKey(KeyMaterial.derive(password, salt, n, r, p))
-        try:
-            master = json.loads(lock.open(sealed))
-        except DataDamaged:
+        except FileMissing:
+            # It was removed since the keys were listed.
             continue
-        return OpenedKey(name, _material(master))
+        material = key_file.open(password)
+        if material is not None:
+            return OpenedKey(name, material)
     if damaged == len(names):
         raise DataDamaged(f"the key files of {store.location} are damaged")
     raise WrongPassword(f"no key of the repository at {store.location} opens with this password")
@@ -99,8 +132,9 @@ def _costs(fields: dict[str, Any]) -> tuple[int, int, int]:
     return n, r, p
 
 
-def _material(master: dict[str, Any]) -> KeyMaterial:
+def _material(content: bytes) -> KeyMaterial:
     try:
+        master = json.loads(content)
         material = KeyMaterial(
             base64.b64decode(master["encrypt"]),
             base64.b64decode(master["mac"]["k"]),

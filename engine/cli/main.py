@@ -6,11 +6,11 @@ import signal
 import sys
 
 from engine import cli
-from engine.cli import finding, keeping, looking, restoring, saving
+from engine.cli import access, finding, keeping, looking, restoring, saving
 from engine.cli.run import FAILED, INTERRUPTED, Run
 from engine.errors import Cancelled, EngineError
 
-VERBS = (*saving.VERBS, *looking.VERBS, *finding.VERBS, *restoring.VERBS, *keeping.VERBS)
+VERBS = (*saving.VERBS, *looking.VERBS, *finding.VERBS, *restoring.VERBS, *keeping.VERBS, *access.VERBS)
 
 
 def main(arguments: list[str] | None = None) -> int:
