@@ -140,6 +140,19 @@ def remove_stale_locks(files: LockFiles) -> int:
     return removed
 
 
+def remove_all_locks(files: LockFiles) -> int:
+    """Delete all locks, even those that are held; return how many."""
+    names = [name for name, _ in files.store.list(FileKind.LOCKS)]
+    for name in names:
+        files.store.delete(FileKind.LOCKS, name)
+    return len(names)
+
+
+def locks_held(files: LockFiles) -> list[Holder]:
+    """Return who holds locks."""
+    return [holder for _, holder in _holders(files)]
+
+
 def _holders(files: LockFiles) -> Iterator[tuple[str, Holder]]:
     for name, _ in list(files.store.list(FileKind.LOCKS)):
         # A lock may go while it is looked at.

@@ -1,4 +1,4 @@
-"""Verbs about who gets at a repository."""
+"""Verbs about who gets at a repository: its keys, and the locks on it."""
 
 import argparse
 import getpass
@@ -83,4 +83,21 @@ def _new_password(run: Run) -> str:
     return password
 
 
-VERBS = (Verb("key", "list, add and remove keys, change a password", key, _key_arguments),)
+def unlock(run: Run) -> int:
+    from engine.commands.unlock import unlock
+
+    found = unlock(run.open(), remove_all=run.options.remove_all)
+    lines = [f"removed {found.removed} locks", *(f"left {holder}" for holder in found.left)]
+    left = [str(holder) for holder in found.left]
+    run.show({"message_type": "summary", "locks_removed": found.removed, "locks_left": left}, "\n".join(lines))
+    return DONE
+
+
+def _unlock_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--remove-all", action="store_true", help="even those of processes that may be at work")
+
+
+VERBS = (
+    Verb("key", "list, add and remove keys, change a password", key, _key_arguments),
+    Verb("unlock", "remove locks that were left behind", unlock, _unlock_arguments),
+)
