@@ -13,6 +13,7 @@ from multiprocessing.context import ForkProcess
 from engine.archiver.messages import FromArchiver, FromWorker, Stop
 from engine.archiver.worker import WorkerSettings, run_worker
 from engine.errors import EngineError
+from engine.lifeline import await_ended_threads
 
 # Jobs on the way keep a worker busy while its results travel.
 JOBS_ON_THE_WAY = 3
@@ -79,6 +80,7 @@ class WorkerProcess:
 
 def start_workers(settings: WorkerSettings, count: int) -> list[WorkerProcess]:
     """Fork `count` workers. To be called before this process starts threads of its own."""
+    await_ended_threads()
     context = multiprocessing.get_context("fork")
     workers: list[WorkerProcess] = []
     for _ in range(count):

@@ -22,7 +22,7 @@ from typing import Literal
 from engine.allocation import keep_freed_buffers
 from engine.errors import Cancelled, EngineError
 from engine.filter import compile_patterns
-from engine.lifeline import end_with_parent
+from engine.lifeline import await_ended_threads, end_with_parent
 from engine.node import Node
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
@@ -362,6 +362,7 @@ class _Workers:
         self._is_forked = not is_small and threading.current_thread() is threading.main_thread()
         if not self._is_forked:
             return ThreadPoolExecutor(WORKERS, thread_name_prefix="restore")
+        await_ended_threads()
         context = multiprocessing.get_context("fork")
         begin = (self._repository, self._directory, self._act, os.getpid())
         return ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_begin_process, initargs=begin)
