@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from engine.errors import DataDamaged, FileMissing, SnapshotNotFound
+import msgspec
+
+from engine.errors import DataDamaged, EngineError, FileMissing, SnapshotNotFound
 from engine.gotime import format_time, parse_zoned_time
 from engine.node import go_string
 from engine.store import FileKind, Store
@@ -169,6 +171,22 @@ def save_snapshot(files: SnapshotFiles, snapshot: Snapshot) -> str:
     return files.save_file(FileKind.SNAPSHOTS, snapshot.encode())
 
 
+def change_snapshot(
+    content: bytes, *, original: str, tree: bytes | None = None, tags: Sequence[str] | None = None, has_parent: bool = True
+) -> bytes:
+    """A snapshot file's plaintext with other values of what is given, and perhaps no parent; the rest stays byte for byte.
+
+    A `Snapshot` has not all that restic compares of a snapshot and its copy: its times end at microseconds.
+    """
+    fields = {name: str(raw, "utf-8") for name, raw in _decode_fields(content).items() if has_parent or name != "parent"}
+    fields["original"] = f'"{original}"'
+    if tree is not None:
+        fields["tree"] = f'"{tree.hex()}"'
+    if tags is not None:
+        fields["tags"] = _encode_list(tags)
+    return ("{" + ",".join(f"{go_string(name)}:{value}" for name, value in fields.items()) + "}").encode()
+
+
 def load_snapshot(files: SnapshotFiles, snapshot_id: str) -> Snapshot:
     """The snapshot of a full id. Raises SnapshotNotFound, DataDamaged."""
     try:
@@ -214,6 +232,34 @@ def find_snapshot(
     return load_snapshot(files, matching[0])
 
 
+def find_snapshots(files: SnapshotFiles, names: Sequence[str], only: SnapshotFilter = EVERY_SNAPSHOT) -> list[Snapshot]:
+    """The snapshots that `names` mean, each once, or without names all that `only` means; the oldest first.
+
+    `only` narrows ``latest`` down. Raises as `find_snapshot`, and for a filter beside names that it would not be asked for.
+    """
+    if not names:
+        found = {snapshot.id: snapshot for snapshot in iter_snapshots(files) if only.matches(snapshot)}
+    else:
+        refuse_idle_filter(names, only)
+        found = {snapshot.id: snapshot for snapshot in (_find(files, name, only) for name in names)}
+    return sorted(found.values(), key=lambda snapshot: (snapshot.time, snapshot.id))
+
+
+def refuse_idle_filter(names: Sequence[str], only: SnapshotFilter) -> None:
+    """Raise EngineError for a filter beside snapshots that are all named: whoever wrote it expects it to matter."""
+    if names and only and "latest" not in names:
+        raise EngineError("snapshots that are named are taken whatever they are: give no filter with them")
+
+
+def _find(files: SnapshotFiles, name: str, only: SnapshotFilter) -> Snapshot:
+    if name != "latest":
+        return find_snapshot(files, name)
+    found = latest_snapshot(filter(only.matches, iter_snapshots(files)))
+    if found is None:
+        raise SnapshotNotFound("there is no snapshot yet that fits")
+    return found
+
+
 def latest_snapshot(
     snapshots: Iterable[Snapshot],
     *,
@@ -231,6 +277,9 @@ def latest_snapshot(
         and (not_after is None or snapshot.time <= not_after)
     )
     return max(fitting, key=lambda snapshot: snapshot.time, default=None)
+
+
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def _encode_list(texts: Iterable[str]) -> str:

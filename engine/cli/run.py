@@ -13,7 +13,7 @@ from typing import Any
 from engine.errors import Cancelled, EngineError
 from engine.progress import Progress
 from engine.repository import Repository
-from engine.snapshot import Snapshot
+from engine.snapshot import Snapshot, SnapshotFilter
 from engine.store import Store
 from engine.terminal import ProgressLine
 
@@ -41,19 +41,25 @@ class Run:
     def open(self) -> Repository:
         return Repository.open(self.store(), self.password())
 
-    def store(self) -> Store:
+    def open_from(self) -> Repository:
+        """Open the repository that is copied from, named by the options and variables of its own that restic has."""
+        return Repository.open(self.store("from_"), self.password("from_"))
+
+    def store(self, prefix: str = "") -> Store:
         from engine.backends import open_store
 
-        location = self.options.repo or os.environ.get("RESTIC_REPOSITORY")
+        variable = f"RESTIC_{prefix.upper()}REPOSITORY"
+        location = getattr(self.options, f"{prefix}repo") or os.environ.get(variable)
         if not location:
-            raise EngineError("which repository? name it with -r or RESTIC_REPOSITORY")
+            raise EngineError(f"which repository? name it with {'--from-repo' if prefix else '-r'} or {variable}")
         return open_store(location)
 
-    def password(self) -> str:
-        file = self.options.password_file or os.environ.get("RESTIC_PASSWORD_FILE")
-        password = read_password(file) if file else os.environ.get("RESTIC_PASSWORD", "")
+    def password(self, prefix: str = "") -> str:
+        variable = f"RESTIC_{prefix.upper()}PASSWORD"
+        file = getattr(self.options, f"{prefix}password_file") or os.environ.get(f"{variable}_FILE")
+        password = read_password(file) if file else os.environ.get(variable, "")
         if not password:
-            raise EngineError("a password is needed: give --password-file or RESTIC_PASSWORD")
+            raise EngineError(f"a password is needed: give --{prefix.replace('_', '-')}password-file or {variable}")
         return password
 
     def show(self, message: dict[str, Any] | list[dict[str, Any]], text: str) -> None:
@@ -87,13 +93,28 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A word of the command line. `act` returns the exit status; `can_cancel`: it looks at the run's `cancel`."""
+    """A word of the command line, or two. `act` returns the exit status; `can_cancel`: it looks at the run's `cancel`."""
 
     name: str
     about: str
     act: Callable[[Run], int]
     arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     can_cancel: bool = False
+
+
+def filter_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `snapshot_filter` reads."""
+    parser.add_argument("--host", action="append", default=[], metavar="HOST", help="snapshots of this host alone")
+    parser.add_argument("--tag", type=tag_list, action="append", default=[], metavar="TAG[,TAG…]")
+    parser.add_argument("--path", action="append", default=[], metavar="PATH")
+
+
+def snapshot_filter(options: argparse.Namespace) -> SnapshotFilter:
+    return SnapshotFilter(tuple(options.host), tuple(options.tag), tuple(options.path))
+
+
+def tag_list(text: str) -> tuple[str, ...]:
+    return tuple(tag.strip() for tag in text.split(","))
 
 
 def snapshot_message(snapshot: Snapshot) -> dict[str, Any]:

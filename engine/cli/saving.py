@@ -5,7 +5,7 @@ import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from engine.cli.run import DONE, INCOMPLETE, Run, Verb
+from engine.cli.run import DONE, FAILED, INCOMPLETE, Run, Verb, filter_arguments, snapshot_filter
 from engine.repository import Repository
 from engine.terminal import size_text
 
@@ -85,7 +85,54 @@ def _patterns(files: list[str]) -> list[str]:
     return patterns
 
 
+def copy(run: Run) -> int:
+    from engine.commands.copy import copy
+
+    options = run.options
+    summary = copy(
+        run.open_from(),
+        run.open(),
+        options.snapshots,
+        only=snapshot_filter(options),
+        on_progress=run.on_progress,
+        cancel=run.cancel,
+    )
+    for snapshot_id, reason in summary.failed:
+        run.tell(
+            {"message_type": "error", "error": {"message": reason}, "during": "copy", "item": snapshot_id},
+            f"snapshot {snapshot_id[:8]} was not copied: {reason}",
+        )
+    run.show(
+        {
+            "message_type": "summary",
+            "copied": [{"source": one.snapshot.id, "copy": one.copy_id} for one in summary.copied],
+            "skipped": [{"source": one.snapshot.id, "copy": one.copy_id} for one in summary.skipped],
+            "failed": [snapshot_id for snapshot_id, _ in summary.failed],
+            "blobs_copied": summary.blobs_copied,
+            "bytes_copied": summary.bytes_copied,
+            "bytes_stored": summary.bytes_stored,
+        },
+        "\n".join(
+            [
+                *(f"snapshot {one.snapshot.short_id} is there already as {one.copy_id[:8]}" for one in summary.skipped),
+                *(f"snapshot {one.copy_id[:8]} saved, a copy of {one.snapshot.short_id}" for one in summary.copied),
+                f"{len(summary.copied)} snapshots copied, {len(summary.skipped)} skipped, {len(summary.failed)} failed: "
+                f"{summary.blobs_copied} blobs, {size_text(summary.bytes_copied)} ({size_text(summary.bytes_stored)} stored)",
+            ]
+        ),
+    )
+    return FAILED if summary.failed else DONE
+
+
+def _copy_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("snapshots", nargs="*", metavar="SNAPSHOT", help="copy these; without, all that the options mean")
+    parser.add_argument("--from-repo", metavar="REPO", help="the repository that is copied from")
+    parser.add_argument("--from-password-file", metavar="FILE")
+    filter_arguments(parser)
+
+
 VERBS = (
     Verb("init", "make a repository", init, _init_arguments),
     Verb("backup", "take a snapshot of files and directories", backup, _backup_arguments, can_cancel=True),
+    Verb("copy", "copy snapshots from another repository", copy, _copy_arguments, can_cancel=True),
 )
