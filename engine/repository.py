@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from engine.blob import BlobLocation, BlobType
+from engine.blob import BlobLocation, BlobType, PackedBlob
 from engine.compression import decompress, pack_file, unpack_file
 from engine.crypto import KeyMaterial, SealingKey
 from engine.errors import (
@@ -25,6 +25,7 @@ from engine.errors import (
 from engine.index import Index, decode_index
 from engine.keys import add_key, open_key
 from engine.locks import Lock, hold_lock
+from engine.pack import LENGTH_SIZE, decode_header, sealed_header_length
 from engine.polynomial import random_irreducible
 from engine.readahead import ReadAhead
 from engine.store import Buffer, FileKind, Store
@@ -34,6 +35,7 @@ VERSIONS = (1, 2)
 INDEX_READERS = 4
 # About what a blob takes in an index file: half of an id's digits cannot be compressed away.
 INDEX_BYTES_PER_BLOB = {1: 150, 2: 44}
+HEADER_GUESS = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,19 @@ class Repository:
         if hashlib.sha256(plaintext).digest() != blob_id:
             raise DataDamaged(f"the content of blob {blob_id.hex()} is not what its name says")
         return plaintext
+
+    def load_pack_header(self, pack_id: bytes, size: int) -> list[PackedBlob]:
+        """Return the blobs of a pack of `size` bytes as its own header lists them. Raises DataDamaged, FileMissing."""
+        name = pack_id.hex()
+        # Most headers lie in the end that is read first.
+        read = min(size, HEADER_GUESS)
+        end = self.store.get_range(FileKind.DATA, name, size - read, read)
+        if len(end) != read:
+            raise DataDamaged("a pack is shorter than the store lists it")
+        length = sealed_header_length(end[-LENGTH_SIZE:], size)
+        if length + LENGTH_SIZE > read:
+            end = self.store.get_range(FileKind.DATA, name, size - length - LENGTH_SIZE, length + LENGTH_SIZE)
+        return decode_header(end[-LENGTH_SIZE - length : -LENGTH_SIZE], self.key, size)
 
     def lock(self, *, exclusive: bool = False) -> AbstractContextManager[Lock]:
         """Hold a lock for the length of a block. Raises RepositoryLocked."""
