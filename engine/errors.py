@@ -59,6 +59,10 @@ class DataDamaged(EngineError):
     """Something stored is not what was written: truncated, altered, or not what its name says."""
 
 
+class IndexIncomplete(EngineError):
+    """The index is not what the packs are, so that nobody can say what is lost; it can be repaired from them."""
+
+
 class UnsafePath(EngineError):
     """A name in the repository would lead out of the place that is restored to."""
 

@@ -4,13 +4,14 @@ import argparse
 import os
 import signal
 import sys
+from typing import Any
 
 from engine import cli
-from engine.cli import access, finding, keeping, looking, restoring, saving
+from engine.cli import access, finding, keeping, looking, repairing, restoring, saving
 from engine.cli.run import FAILED, INTERRUPTED, Run
 from engine.errors import Cancelled, EngineError
 
-VERBS = (*saving.VERBS, *looking.VERBS, *finding.VERBS, *restoring.VERBS, *keeping.VERBS, *access.VERBS)
+VERBS = (*saving.VERBS, *looking.VERBS, *finding.VERBS, *restoring.VERBS, *keeping.VERBS, *repairing.VERBS, *access.VERBS)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,8 +44,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     top = argparse.ArgumentParser(prog="engine", description=(cli.__doc__ or "").split("\n")[0], parents=[_common()])
     top.set_defaults(repo=None, password_file=None, json=False, quiet=False)
     words = top.add_subparsers(required=True, metavar="VERB")
+    families: dict[str, Any] = {}
     for verb in VERBS:
-        parser = words.add_parser(verb.name, help=verb.about, parents=[_common()])
+        family, _, name = verb.name.rpartition(" ")
+        if family and family not in families:
+            parser = words.add_parser(family, help=f"{verb.about}, and more", parents=[_common()])
+            families[family] = parser.add_subparsers(required=True, metavar="WHAT")
+        parser = families.get(family, words).add_parser(name, help=verb.about, parents=[_common()])
         parser.set_defaults(verb=verb)
         verb.arguments(parser)
     return top.parse_args(arguments)
