@@ -134,7 +134,6 @@ class _Copy:
         # Trees whose blobs, and all that they lead to, were given to the writer.
         self.complete: set[bytes] = set()
         self.given: dict[BlobType, set[bytes]] = {blob_type: set() for blob_type in BlobType}
-        self.failures: dict[bytes, str] = {}
 
     def run(self, snapshots: Sequence[Snapshot]) -> None:
         waiting: list[Snapshot] = []
@@ -194,8 +193,6 @@ class _Copy:
     def is_wanted(self, blob_id: bytes) -> bool:
         if not self.is_lacking(BlobType.DATA, blob_id):
             return False
-        if blob_id in self.failures:
-            raise DataDamaged(self.failures[blob_id])
         self.source.locate(BlobType.DATA, blob_id)
         return True
 
@@ -212,9 +209,8 @@ class _Copy:
             self.check_cancelled()
             self.count(BlobType.DATA, done.blobs, done.size)
             failures |= done.failures
-        self.failures |= failures
-        for reason in failures.values():
-            raise DataDamaged(reason)
+        if failures:
+            raise DataDamaged(next(iter(failures.values())))
 
     def copy_range(self, found: PackRange) -> _RangeCopied:
         """Copy the blobs of a range; what cannot be read is told, what cannot be written ends the run."""

@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from engine.backends import open_store
+from engine.backends import Credentials, open_store
 from engine.blob import BlobType, PackedBlob
 from engine.cli import main
 from engine.commands.backup import backup
 from engine.commands.check import check
 from engine.commands.copy import copy
 from engine.commands.ls import find_node
+from engine.commands.repair_index import repair_index
+from engine.commands.repair_snapshots import repair_snapshots
 from engine.commands.snapshots import list_snapshots
 from engine.errors import Cancelled, EngineError, RepositoryLocked, SnapshotNotFound, StoreError
 from engine.index import Index, IndexedPack
@@ -257,6 +259,22 @@ def test_the_command_takes_the_options_of_restic(filled, target, tmp_path, monke
     assert "1 snapshots copied, 1 skipped, 0 failed" in capfd.readouterr().out
     assert main(["-r", str(target), "copy"]) == 1
     assert "--from-repo or RESTIC_FROM_REPOSITORY" in capfd.readouterr().err
+
+
+@pytest.mark.ceph
+@pytest.mark.restic
+def test_snapshots_are_copied_to_an_object_store_and_the_index_there_is_repaired(filled, ceph_endpoint):
+    access_key, secret_key = ceph_endpoint.make_user("engine-copy")
+    location = f"s3:{ceph_endpoint.url}/engine-copy/host"
+    target = Repository.init(open_store(location, credentials=Credentials(access_key, secret_key)), PASSWORD)
+    assert len(copy(opened(filled), target).copied) == 2
+    for name, _ in list(target.store.list(FileKind.INDEX)):
+        target.store.delete(FileKind.INDEX, name)
+    assert len(repair_index(target).added) == len(list(target.store.list(FileKind.DATA)))
+    assert repair_snapshots(target).whole == 2
+    env = os.environ | {"RESTIC_PASSWORD": PASSWORD, "AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
+    checked = subprocess.run(["restic", "--no-cache", "-r", location, "check", "--read-data"], env=env, capture_output=True)
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_ranges_go_through_packs_in_order_and_join_what_lies_close():
