@@ -2,7 +2,8 @@
 
 0: done; 1: failed; 3: a backup is incomplete, since some files could not be read; 130: interrupted. With `--json` standard
 output holds JSON in restic's shapes. What a verb does lives in `engine.commands`; here it is only called and shown: `main` reads
-the words, `run` is what verbs share, `saving`, `looking`, `finding`, `restoring`, `keeping`, `repairing` and `access` are the verbs.
+the words, `run` and `options` are what verbs share, and `saving`, `looking`, `finding`, `restoring`, `keeping`, `repairing` and
+`access` are the verbs.
 """
 
 from engine.cli.main import main

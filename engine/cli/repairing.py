@@ -3,7 +3,8 @@
 import argparse
 from dataclasses import asdict
 
-from engine.cli.run import DONE, FAILED, Run, Verb, filter_arguments, snapshot_filter
+from engine.cli.options import filter_arguments, snapshot_filter
+from engine.cli.run import DONE, FAILED, Run, Verb
 from engine.snapshot import Snapshot
 from engine.treerepair import Loss
 
@@ -102,7 +103,7 @@ def _snapshots_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("snapshots", nargs="*", metavar="SNAPSHOT", help="repair these; without, all that the options mean")
     parser.add_argument("--dry-run", "-n", action="store_true", help="only tell what would be done")
     parser.add_argument("--forget", action="store_true", help="forget the snapshots that are not whole")
-    filter_arguments(parser)
+    filter_arguments(parser, "--host")
 
 
 VERBS = (

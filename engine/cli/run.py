@@ -13,7 +13,7 @@ from typing import Any
 from engine.errors import Cancelled, EngineError
 from engine.progress import Progress
 from engine.repository import Repository
-from engine.snapshot import Snapshot, SnapshotFilter
+from engine.snapshot import Snapshot
 from engine.store import Store
 from engine.terminal import ProgressLine
 
@@ -100,21 +100,6 @@ class Verb:
     act: Callable[[Run], int]
     arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     can_cancel: bool = False
-
-
-def filter_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `snapshot_filter` reads."""
-    parser.add_argument("--host", action="append", default=[], metavar="HOST", help="snapshots of this host alone")
-    parser.add_argument("--tag", type=tag_list, action="append", default=[], metavar="TAG[,TAG…]")
-    parser.add_argument("--path", action="append", default=[], metavar="PATH")
-
-
-def snapshot_filter(options: argparse.Namespace) -> SnapshotFilter:
-    return SnapshotFilter(tuple(options.host), tuple(options.tag), tuple(options.path))
-
-
-def tag_list(text: str) -> tuple[str, ...]:
-    return tuple(tag.strip() for tag in text.split(","))
 
 
 def snapshot_message(snapshot: Snapshot) -> dict[str, Any]:

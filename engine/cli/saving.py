@@ -5,7 +5,8 @@ import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from engine.cli.run import DONE, FAILED, INCOMPLETE, Run, Verb, filter_arguments, snapshot_filter
+from engine.cli.options import filter_arguments, snapshot_filter
+from engine.cli.run import DONE, FAILED, INCOMPLETE, Run, Verb
 from engine.repository import Repository
 from engine.terminal import size_text
 
@@ -128,7 +129,7 @@ def _copy_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("snapshots", nargs="*", metavar="SNAPSHOT", help="copy these; without, all that the options mean")
     parser.add_argument("--from-repo", metavar="REPO", help="the repository that is copied from")
     parser.add_argument("--from-password-file", metavar="FILE")
-    filter_arguments(parser)
+    filter_arguments(parser, "--host", "-H")
 
 
 VERBS = (
