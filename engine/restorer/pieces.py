@@ -66,8 +66,8 @@ def verify_pieces(repository: Repository, target: Target, pieces: Sequence[Piece
 def _write_piece(blobs: "_BlobReader", target: Target, piece: Piece, result: TaskResult) -> None:
     descriptor = target.make_file(piece.path) if piece.is_whole else target.open_file(piece.path, os.O_RDWR)
     try:
-        # A file of one step has no hole to leave.
-        if piece.is_whole and piece.size > HOLE_STEP:
+        # A file smaller than a step has no hole to leave.
+        if piece.is_whole and piece.size >= HOLE_STEP:
             os.truncate(descriptor, piece.size)
         offset = piece.offset
         for blob_id in piece.blobs:

@@ -15,6 +15,7 @@ from engine.commands.restore import restore
 from engine.compare import compare_trees
 from engine.errors import Cancelled, EngineError, SnapshotNotFound
 from engine.repository import Repository
+from engine.restorer.pieces import HOLE_STEP
 from engine.snapshot import find_snapshot
 
 DAY_NS = 86_400 * 10**9
@@ -151,6 +152,16 @@ def test_a_large_file_is_restored_in_pieces(repository, tmp_path, target):
     assert (summary.files_restored, summary.bytes_restored, summary.files_verified) == (1, 43 << 20, 1)
     assert compare(source, target) == []
     assert os.stat(f"{target}{source}/file").st_blocks * 512 < 26 << 20
+
+
+@pytest.mark.parametrize("size", [1, HOLE_STEP - 1, HOLE_STEP, HOLE_STEP + 1, 2 * HOLE_STEP])
+def test_a_file_of_zeros_has_its_size_again(repository, tmp_path, target, size):
+    source = tmp_path / "zeros"
+    source.mkdir()
+    (source / "file").write_bytes(bytes(size))
+    saved = backup(repository, [source], host="h")
+    assert restore(again(repository), saved.snapshot_id, str(target), verify=True).errors == 0
+    assert compare(source, target) == []
 
 
 @pytest.mark.parametrize(
