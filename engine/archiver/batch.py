@@ -27,7 +27,10 @@ BLOBS_AT_ONCE = 512
 
 @dataclass(frozen=True, slots=True)
 class SmallFile:
-    """A file that was read. `blob_id` is empty for an empty file, `size` the bytes read, `status` what the file was afterwards."""
+    """A file that was read. `blob_id` is empty for an empty file, `size` the bytes read, `status` what the file was before.
+
+    With the status before, whatever changed since makes the next backup read the file again.
+    """
 
     blob_id: bytes
     size: int
@@ -75,14 +78,14 @@ class SmallFiles:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise FileNotFoundError(errno.ENOENT, "the file was replaced by something else")
-            changed = has_changed(expected, status) or size != status.st_size
-            if changed and status.st_size <= SMALL_FILE:
-                before = status
+            if not has_changed(expected, status):
+                return SmallFile(blob_id, size, expected, False)
+            before = status
+            if before.st_size <= SMALL_FILE:
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 blob_id, size = self._read(descriptor, before.st_size)
                 status = os.fstat(descriptor)
-                changed = has_changed(before, status) or size != status.st_size
-            return SmallFile(blob_id, size, status, changed)
+            return SmallFile(blob_id, size, before, has_changed(before, status))
         finally:
             os.close(descriptor)
 

@@ -120,7 +120,7 @@ class DirectoryLister:
         if file.status.st_size > SMALL_FILE:  # it has grown since it was listed
             return LargeFile(name, older)
         content = (file.blob_id,) if file.blob_id else ()
-        if older is not None or file.status.st_ctime_ns != listed.st_ctime_ns or file.status.st_ino != listed.st_ino:
+        if older is not None or file.status is not listed:
             node = replace(read_node(path, name, file.status) or Node(name, "file"), size=file.size, content=content)
             head = node.head_json()
             listing.counts.count_file(older, node)

@@ -89,7 +89,8 @@ class LargeFiles:
             before = os.fstat(descriptor)
             content, size = self._read(descriptor)
             after = os.fstat(descriptor)
-            node = read_node(path, name, after, descriptor=descriptor)
+            # With the status before, whatever changed since makes the next backup read the file again.
+            node = read_node(path, name, before, descriptor=descriptor)
         finally:
             os.close(descriptor)
         if node is None or node.type != "file":

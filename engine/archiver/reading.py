@@ -24,6 +24,8 @@ def has_changed(before: os.stat_result, after: os.stat_result) -> bool:
     """Whether what was read between the two may be a mixture."""
     return (
         before.st_mtime_ns != after.st_mtime_ns
+        # Whoever sets the modification time back cannot do so with this one.
+        or before.st_ctime_ns != after.st_ctime_ns
         or before.st_size != after.st_size
         or before.st_ino != after.st_ino
         or not stat.S_ISREG(after.st_mode)

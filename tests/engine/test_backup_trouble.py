@@ -19,6 +19,7 @@ from engine.archiver.workers import WorkerDied
 from engine.backends import open_store
 from engine.backends.local import _LocalUpload
 from engine.commands.backup import backup
+from engine.commands.dump import dump_file
 from engine.errors import Cancelled, StoreError
 from engine.repository import Repository
 from engine.store import FileKind
@@ -122,6 +123,38 @@ def test_a_file_that_changes_while_it_is_read_is_reported_and_kept_as_it_was_rea
     summary = backup(repository, [source], host="h", on_unreadable=lambda path, why: reported.append((os.path.basename(path), why)))
     assert reported == [(name, "the file changed while it was read")]
     assert (summary.errors, summary.files_total) == (1, 21)
+
+
+@pytest.mark.parametrize("sets_time_back", [False, True])
+@pytest.mark.parametrize(("reader", "name"), [(batch.SmallFiles, "small-3"), (large.LargeFiles, "large")])
+def test_a_file_that_changed_while_it_was_read_is_read_again_by_the_next_backup(
+    repository, source, monkeypatch, reader, name, sets_time_back
+):
+    (path,) = source.rglob(name)
+    inode = path.stat().st_ino
+    real = reader._read
+
+    def read_and_change(self, descriptor, *more):
+        found = real(self, descriptor, *more)
+        status = os.fstat(descriptor)
+        if status.st_ino == inode:
+            with path.open("r+b") as file:
+                file.write(b"changed")
+            times = status.st_atime_ns, status.st_mtime_ns + (0 if sets_time_back else 1)
+            while path.stat().st_ctime_ns == status.st_ctime_ns:  # the clock of files is coarse
+                os.utime(path, ns=times)
+            os.utime(path, ns=times)
+        return found
+
+    monkeypatch.setattr(reader, "_read", read_and_change)
+    reported = []
+    first = backup(repository, [source], host="h", on_unreadable=lambda path, why: reported.append((os.fsdecode(path), why)))
+    assert reported == [(str(path), "the file changed while it was read")]
+    assert (first.errors, first.files_total) == (1, 21)
+    monkeypatch.setattr(reader, "_read", real)
+    second = backup(repository, [source], host="h")
+    assert (second.errors, second.files_changed, second.files_unmodified) == (0, 1, 20)
+    assert b"".join(dump_file(repository, second.snapshot_id, os.fsencode(path))) == path.read_bytes()
 
 
 def test_a_file_that_changed_once_is_read_again_and_is_whole(repository, source, monkeypatch):
