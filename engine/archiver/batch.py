@@ -29,6 +29,8 @@ BLOBS_AT_ONCE = 512
 class SmallFile:
     """A file that was read. `blob_id` is empty for an empty file, `size` the bytes read, `status` what the file was before.
 
+    If `size` is larger than the status says, the file was not read to its end and has no blob.
+
     With the status before, whatever changed since makes the next backup read the file again.
     """
 
@@ -103,8 +105,8 @@ class SmallFiles:
             end += count
             if end - start == size:  # spares most files a second call; fstat tells whether they have grown
                 break
-        if end == start:
-            return b"", 0
+        if end == start or end - start > size:
+            return b"", end - start
         blob_id = hashlib.sha256(batch.buffer[start:end]).digest()
         if not self._index.has(BlobType.DATA, blob_id):
             batch.blobs.append((blob_id, start, end))

@@ -117,10 +117,11 @@ class DirectoryLister:
         self, path: bytes, name: bytes, head: str, listed: os.stat_result, older: Node | None, listing: Listing
     ) -> str | LargeFile:
         file = self._small_files.read(path, listed)
-        if file.status.st_size > SMALL_FILE:  # it has grown since it was listed
+        # It has grown since it was listed, or it is one of those whose size says nothing (/proc).
+        if file.status.st_size > SMALL_FILE or file.size > file.status.st_size:
             return LargeFile(name, older)
         content = (file.blob_id,) if file.blob_id else ()
-        if older is not None or file.status is not listed:
+        if older is not None or file.status is not listed or file.size != listed.st_size:
             node = replace(read_node(path, name, file.status) or Node(name, "file"), size=file.size, content=content)
             head = node.head_json()
             listing.counts.count_file(older, node)

@@ -97,7 +97,7 @@ class LargeFiles:
             raise FileNotFoundError(0, "the file was replaced by something else")
         return ArchivedFile(
             replace(node, size=size, content=content),
-            has_changed(before, after) or size != after.st_size,
+            has_changed(before, after),
         )
 
     def _read(self, descriptor: int) -> tuple[tuple[bytes, ...], int]:

@@ -20,6 +20,7 @@ from engine.backends import open_store
 from engine.backends.local import _LocalUpload
 from engine.commands.backup import backup
 from engine.commands.dump import dump_file
+from engine.commands.ls import find_node
 from engine.errors import Cancelled, StoreError
 from engine.repository import Repository
 from engine.store import FileKind
@@ -107,12 +108,11 @@ def test_a_file_that_changes_while_it_is_read_is_reported_and_kept_as_it_was_rea
 ):
     def open_and_change_before_each_reading(real, path):
         descriptor = real(path)
-        real_readv, left = os.readv, [b"some", b"more"]
+        real_readv, left = os.readv, [1, 1, 1, 1]
 
         def readv(reading, buffers):
             if reading == descriptor and left:
-                with open(path, "ab") as file:
-                    file.write(left.pop())
+                os.truncate(path, os.path.getsize(path) - left.pop())
             return real_readv(reading, buffers)
 
         monkeypatch.setattr(module.os, "readv", readv)
@@ -177,6 +177,18 @@ def test_a_small_file_that_grew_large_is_read_as_a_large_one(repository, source,
     summary = backup(repository, [source], host="h")
     assert (summary.errors, summary.files_total) == (0, 21)
     assert summary.bytes_total == (12 << 20) + 20 * 5000 + SMALL_FILE
+
+
+@pytest.mark.skipif(not os.path.exists("/sys/kernel/mm/transparent_hugepage/enabled"), reason="no sysfs")
+def test_files_whose_size_lies_are_read_to_their_end_and_have_the_size_that_was_read(repository):
+    paths = [b"/proc/version", b"/sys/kernel/mm/transparent_hugepage/enabled"]
+    summary = backup(repository, paths, host="h")
+    assert (summary.errors, summary.files_total) == (0, 2)
+    for path in paths:
+        with open(path, "rb") as file:
+            content = file.read()
+        assert b"".join(dump_file(repository, summary.snapshot_id, path)) == content
+        assert find_node(repository, summary.snapshot_id, path).size == len(content)
 
 
 def test_a_directory_that_vanishes_is_reported_once(repository, source, monkeypatch):
