@@ -7,6 +7,7 @@ Writing begins with the first window, while the rest of the trees is still being
 too small to be worth starting any. What cannot be restored is told by path and reason, everything else is.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -106,6 +107,7 @@ class _Restore:
         self.files = self.bytes_planned = self.skipped = self.verified = 0
         self._large: dict[Path, int] = {}
         self._large_nodes: list[tuple[Path, Node]] = []
+        self._unfinished: set[Path] = set()
         self._working: set[Future[TaskResult]] = set()
 
     def run(self, tree: bytes, selection: Selection, verify: bool) -> RestoreSummary:
@@ -127,6 +129,7 @@ class _Restore:
             self.finish_directories()
             self.meter.report()
         finally:
+            self.remove_unfinished()
             self.target.close()
         failed = len(self._failed)
         restored = max(0, self.files + len(self.specials) + len(self.links) - failed)
@@ -234,6 +237,7 @@ class _Restore:
             except OSError as error:
                 self.report(shown(piece.path), _reason(error))
                 continue
+            self._unfinished.add(piece.path)
             try:
                 os.truncate(descriptor, piece.node.size)
             except (OSError, OverflowError) as error:
@@ -247,6 +251,8 @@ class _Restore:
                 continue
             if self._large[path] != node.size:
                 self.report(shown(path), "the content has another size than the snapshot says")
+                continue
+            self._unfinished.discard(path)
             self.meter.files_done += 1
             try:
                 descriptor = self.target.open_file(path, os.O_RDWR)
@@ -257,6 +263,14 @@ class _Restore:
                 self.apply_metadata(path, node, descriptor)
             finally:
                 os.close(descriptor)
+        self.remove_unfinished()
+
+    def remove_unfinished(self) -> None:
+        """Remove the large files that are not complete, which a later restore would keep as newer than the snapshot."""
+        for path in self._unfinished:
+            with contextlib.suppress(OSError):
+                self.target.remove(path)
+        self._unfinished.clear()
 
     def make_specials_and_links(self) -> None:
         for path, node in self.specials:

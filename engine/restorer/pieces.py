@@ -4,6 +4,7 @@ A task is a list of pieces and is worked on alone, by a thread or by a process. 
 read in one go.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -81,6 +82,12 @@ def _write_piece(blobs: "_BlobReader", target: Target, piece: Piece, result: Tas
                 raise DataDamaged("the content has another size than the snapshot says")
             for error in target.apply_metadata(piece.path, piece.node, descriptor):
                 result.warnings.append((shown(piece.path), f"metadata: {error.strerror}"))
+    except BaseException:
+        # What is not complete must not be there for a later restore to keep as newer than the snapshot.
+        if piece.is_whole:
+            with contextlib.suppress(OSError):
+                target.remove(piece.path)
+        raise
     finally:
         os.close(descriptor)
 

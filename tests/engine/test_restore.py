@@ -13,8 +13,9 @@ from engine.commands import restore as restore_module
 from engine.commands.backup import backup
 from engine.commands.restore import restore
 from engine.compare import compare_trees
-from engine.errors import Cancelled, EngineError, SnapshotNotFound
+from engine.errors import Cancelled, EngineError, SnapshotNotFound, StoreUnreachable
 from engine.repository import Repository
+from engine.restorer import pieces
 from engine.restorer.pieces import HOLE_STEP
 from engine.snapshot import find_snapshot
 
@@ -222,6 +223,52 @@ def test_cancelling_ends_the_restore(repository, small, target):
     cancel.set()
     with pytest.raises(Cancelled):
         restore(again(repository), saved.snapshot_id, str(target), cancel=cancel)
+
+
+@pytest.fixture
+def of_all_sizes(repository, tmp_path):
+    """A saved tree of old files: small ones, and one that is restored in pieces."""
+    source = tmp_path / "sizes"
+    source.mkdir()
+    for name, size in (("small", 200_000), ("other", 100), ("large", 18 << 20)):
+        (source / name).write_bytes(os.urandom(size))
+        os.utime(source / name, ns=(DAY_NS, DAY_NS))
+    backup(repository, [source], host="h")
+    return source
+
+
+@pytest.mark.parametrize("mode", ["if-newer", "if-changed", "never"])
+def test_files_that_failed_are_restored_by_the_next_try(repository, of_all_sizes, target, monkeypatch, mode):
+    with monkeypatch.context() as patch:
+        real, asked = pieces._BlobReader.read, []
+
+        def read(self, blob_id):
+            asked.append(blob_id)
+            if len(asked) % 2:
+                raise StoreUnreachable("away")
+            return real(self, blob_id)
+
+        patch.setattr(pieces._BlobReader, "read", read)
+        assert restore(again(repository), "latest", str(target), overwrite=mode).errors >= 2
+    assert restore(again(repository), "latest", str(target), overwrite=mode).errors == 0
+    assert compare(of_all_sizes, target) == []
+
+
+def test_a_cancelled_restore_leaves_no_file_that_is_not_complete(repository, of_all_sizes, target, monkeypatch):
+    cancel = threading.Event()
+    real = restore_module._Restore.work
+
+    def work(self, *arguments):
+        real(self, *arguments)
+        cancel.set()
+
+    monkeypatch.setattr(restore_module._Restore, "work", work)
+    with pytest.raises(Cancelled):
+        restore(again(repository), "latest", str(target), cancel=cancel)
+    monkeypatch.undo()
+    assert not (target / str(of_all_sizes).lstrip("/") / "large").exists()
+    assert restore(again(repository), "latest", str(target), overwrite="if-newer").errors == 0
+    assert compare(of_all_sizes, target) == []
 
 
 def test_a_restore_over_a_restored_tree_changes_nothing(repository, source, target):
