@@ -63,10 +63,12 @@ class _Check:
         self.indexed: dict[bytes, set[PackedBlob]] = {}
 
     def run(self, choose: Subset | None) -> CheckReport:
+        # First, since the index that is read afterwards has all that these need; of a backup that ends now it has less.
+        names = [name for name, _ in self.repository.store.list(FileKind.SNAPSHOTS)]
         with ThreadPoolExecutor(READERS, thread_name_prefix="check") as readers:
             self.read_index()
             sizes = self.check_packs()
-            self.check_snapshots(readers)
+            self.check_snapshots(readers, names)
             if choose is not None:
                 present = {pack_id: sizes[pack_id] for pack_id in self.indexed if pack_id in sizes}
                 self.check_data(readers, {pack_id: sizes[pack_id] for pack_id in choose(present)})
@@ -107,10 +109,10 @@ class _Check:
             )
         return stored
 
-    def check_snapshots(self, readers: ThreadPoolExecutor) -> None:
+    def check_snapshots(self, readers: ThreadPoolExecutor, names: Iterable[str]) -> None:
         self.meter.phase = "walking snapshots"
         level: set[bytes] = set()
-        for name, _ in self.repository.store.list(FileKind.SNAPSHOTS):
+        for name in names:
             self.report.snapshots += 1
             try:
                 level.add(load_snapshot(self.repository, name).tree)

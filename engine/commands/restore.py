@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engine.allocation import keep_freed_buffers
+from engine.blob import BlobType
 from engine.errors import Cancelled, EngineError
 from engine.filter import compile_patterns
 from engine.lifeline import await_ended_threads, end_with_parent
@@ -78,9 +79,10 @@ def restore(
     if overwrite not in OVERWRITE_MODES:
         raise EngineError(f"overwrite must be one of {', '.join(OVERWRITE_MODES)}")
     keep_freed_buffers()
-    if not len(repository.index):
-        repository.load_index()
     found = find_snapshot(repository, snapshot) if isinstance(snapshot, str) else snapshot
+    # Afterwards, since a snapshot that has just been saved is in no index that was read before.
+    if not repository.index.has(BlobType.TREE, found.tree):
+        repository.load_index()
     selection = Selection(tuple(_inside_path(path) for path in include), compile_patterns(exclude) if exclude else None)
     run = _Restore(repository, os.fsencode(target), overwrite, on_progress, on_error, cancel or threading.Event())
     return run.run(found.tree, selection, verify)

@@ -7,7 +7,7 @@ import pytest
 
 from engine.backends import open_store
 from engine.commands.backup import backup
-from engine.commands.check import check
+from engine.commands.check import _Check, check
 from engine.errors import Cancelled
 from engine.repository import Repository
 from tests.engine.conftest import PASSWORD
@@ -88,6 +88,19 @@ def test_what_a_run_left_that_was_cut_off_is_a_note_and_no_problem(filled):
     (filled / "data" / "00" / ("00" * 32)).write_bytes(b"left")
     report = check(Repository.open(open_store(str(filled)), PASSWORD))
     assert (report.problems, len(report.notes)) == ([], 1)
+
+
+def test_a_backup_that_ends_beside_a_check_is_no_damage(filled, tmp_path, monkeypatch):
+    real = _Check.check_packs
+
+    def check_packs(self):
+        sizes = real(self)
+        (tmp_path / "plain" / "new").write_bytes(b"new")
+        backup(Repository.open(open_store(str(filled)), PASSWORD), [tmp_path / "plain"], host="h")
+        return sizes
+
+    monkeypatch.setattr(_Check, "check_packs", check_packs)
+    assert found(filled) == []
 
 
 def test_a_check_holds_a_lock_and_can_be_cancelled(filled):

@@ -201,6 +201,31 @@ def test_include_restores_a_part_and_exclude_leaves_one_out(repository, small, t
     assert sorted(os.listdir(f"{target}{small}")) == ["a.txt", "sub"]
 
 
+def test_a_snapshot_that_is_newer_than_the_index_in_memory_is_restored(repository, small, target):
+    backup(repository, [small], host="h")
+    long_open = again(repository)
+    long_open.load_index()
+    (small / "new").write_bytes(b"new")
+    backup(again(repository), [small], host="h")
+    assert restore(long_open, "latest", str(target)).errors == 0
+    assert compare(small, target) == []
+
+
+def test_a_snapshot_that_is_saved_while_the_index_is_read_is_not_restored_without_it(repository, small, target, monkeypatch):
+    backup(repository, [small], host="h")
+    (small / "new").write_bytes(b"new")
+    opened = again(repository)
+    real = Repository.load_index
+
+    def load_index(self):
+        real(self)
+        if self is opened:
+            backup(again(repository), [small], host="h")
+
+    monkeypatch.setattr(Repository, "load_index", load_index)
+    assert restore(opened, "latest", str(target)).errors == 0
+
+
 def test_verify_finds_a_file_that_changed_on_the_disk(repository, small, target, monkeypatch):
     saved = backup(repository, [small], host="h")
     original = restore_module._Restore.verify
