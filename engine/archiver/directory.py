@@ -26,10 +26,16 @@ Previous = dict[bytes, RawNode]
 
 
 class DirectoryLister:
-    """Lists directories of one backup."""
+    """Lists directories of one backup.
 
-    def __init__(self, excludes: PathFilter, repository: Repository, small_files: SmallFiles) -> None:
+    Without `trusts_attributes` the extended attributes of what is unchanged are read again: another user may have seen fewer.
+    """
+
+    def __init__(
+        self, excludes: PathFilter, repository: Repository, small_files: SmallFiles, trusts_attributes: bool
+    ) -> None:
         self._excludes, self._repository, self._small_files = excludes, repository, small_files
+        self._trusts_attributes = trusts_attributes
 
     def list(self, job: DirectoryJob) -> Listing | Split:
         """List a directory; what cannot be read is in the listing's `unreadable`."""
@@ -75,7 +81,7 @@ class DirectoryLister:
 
     def _entry(self, path: bytes, name: bytes, previous: RawNode | None, listing: Listing) -> str | Subdirectory | LargeFile | None:
         status = os.lstat(path)
-        if previous is not None:
+        if previous is not None and self._trusts_attributes:
             start = stat_head(name, status)
             if start and previous.text.startswith(start):
                 entry = self._same_entry(status, previous, listing)

@@ -47,10 +47,14 @@ RESULTS_EVERY_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What every worker of a backup needs to know."""
+    """What every worker of a backup needs to know.
+
+    `trusts_attributes`: whoever took the parent snapshot could read the extended attributes that we can.
+    """
 
     repository: Repository
     excludes: PathFilter
+    trusts_attributes: bool
 
 
 class _Stopped(Exception):
@@ -72,7 +76,7 @@ class Worker:
         self._small_files = SmallFiles(
             repository.key, repository.config.version, repository.index, self._packer, self._send, self._next_answer
         )
-        self._lister = DirectoryLister(settings.excludes, repository, self._small_files)
+        self._lister = DirectoryLister(settings.excludes, repository, self._small_files, settings.trusts_attributes)
 
     def run(self) -> None:
         threading.Thread(target=self._receive, name="receive", daemon=True).start()

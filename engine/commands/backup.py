@@ -85,7 +85,8 @@ def backup(
             meter.files_total = older.summary.total_files_processed
         threads = max(usable_processors(), 2)
         # Before any other thread is started: what a fork copies of those is of no use to it.
-        workers = start_workers(WorkerSettings(repository, patterns), threads)
+        trusts_attributes = older is not None and older.uid == os.getuid()
+        workers = start_workers(WorkerSettings(repository, patterns, trusts_attributes), threads)
         estimate = Estimate(targets, patterns, meter) if on_progress and meter.bytes_total is None else None
         try:
             with repository.writer() as writer:

@@ -16,6 +16,7 @@ from engine.archiver.targets import NothingToBackUp
 from engine.backends import open_store
 from engine.blob import BlobType
 from engine.commands.backup import backup
+from engine.commands.ls import find_node
 from engine.filter import InvalidPattern, compile_patterns
 from engine.repository import Repository
 from engine.snapshot import find_snapshot, iter_snapshots
@@ -126,6 +127,24 @@ def test_an_unchanged_second_run_adds_nothing_and_a_change_adds_itself(repositor
     # "plain.txt" has two names.
     assert (third.files_new, third.files_changed, third.files_unmodified) == (1, 2, first.files_total - 2)
     assert find_snapshot(repository, third.snapshot_id).parent == again.snapshot_id
+
+
+@pytest.mark.root
+def test_attributes_that_another_user_could_not_read_are_taken_up_without_reading_the_content(repository, source, monkeypatch):
+    path = source / "plain.txt"
+    os.setxattr(path, "trusted.kept", b"1")
+    with monkeypatch.context() as patch:
+        # As for anybody but root: the list lacks them.
+        real = os.listxattr
+        patch.setattr(
+            os, "listxattr", lambda *args, **more: [name for name in real(*args, **more) if not name.startswith("trusted.")]
+        )
+        patch.setattr(os, "getuid", lambda: 65534)
+        first = backup(repository, [source], host="h")
+    assert "trusted.kept" not in dict(find_node(repository, first.snapshot_id, os.fsencode(path)).xattrs)
+    second = backup(repository, [source], host="h")
+    assert dict(find_node(repository, second.snapshot_id, os.fsencode(path)).xattrs)["trusted.kept"] == b"1"
+    assert second.files_new + second.files_changed < first.files_new
 
 
 def test_without_a_parent_everything_is_read_but_nothing_stored_twice(repository, source):
