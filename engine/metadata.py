@@ -12,6 +12,7 @@ import grp
 import os
 import pwd
 import stat
+from collections.abc import Callable
 from functools import lru_cache
 
 from engine.node import TYPE_OF_FORMAT, Node, go_mode, stat_json, unix_permissions
@@ -19,13 +20,22 @@ from engine.node import TYPE_OF_FORMAT, Node, go_mode, stat_json, unix_permissio
 _NO_XATTRS = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES)
 
 
+Tell = Callable[[OSError], None]
+
+
 def read_node(
-    path: bytes, name: bytes, status: os.stat_result | None = None, *, descriptor: int | None = None
+    path: bytes,
+    name: bytes,
+    status: os.stat_result | None = None,
+    *,
+    descriptor: int | None = None,
+    on_lost_xattrs: Tell | None = None,
 ) -> Node | None:
     """The node of a path without its content or subtree, or None for what is not backed up (sockets, unknown kinds).
 
     `status` is an lstat taken already; `descriptor` an open file to read extended attributes from. A symbolic link is
-    not followed. Raises OSError when the path is gone or cannot be read.
+    not followed. Raises OSError when the path is gone or cannot be read; but if it is the extended attributes alone,
+    `on_lost_xattrs` is told, and the node is without them.
     """
     if status is None:
         status = os.lstat(path)
@@ -35,13 +45,22 @@ def read_node(
     is_file, is_dir = kind == "file", kind == "dir"
     has_links = not is_dir and kind != "fifo"
     links = status.st_nlink if has_links else 0
+    ctime_ns = status.st_ctime_ns
+    try:
+        xattrs = read_xattrs(path if descriptor is None else descriptor)
+    except OSError as error:
+        if on_lost_xattrs is None:
+            raise
+        on_lost_xattrs(error)
+        # No entry has this change time, so that the next backup does not take the node for current.
+        xattrs, ctime_ns = (), ctime_ns - 1
     return Node(
         name,
         kind,
         go_mode(status.st_mode),
         status.st_mtime_ns,
         status.st_mtime_ns,
-        status.st_ctime_ns,
+        ctime_ns,
         status.st_uid,
         status.st_gid,
         user_name(status.st_uid),
@@ -51,7 +70,7 @@ def read_node(
         status.st_size if is_file else 0,
         links,
         os.readlink(path) if kind == "symlink" else b"",
-        read_xattrs(path if descriptor is None else descriptor),
+        xattrs,
         status.st_rdev if kind in ("dev", "chardev") else 0,
         () if is_file else None,
     )
@@ -87,14 +106,17 @@ def stat_head(name: bytes, status: os.stat_result) -> str:
     )
 
 
-def read_head(path: bytes, name: bytes, status: os.stat_result) -> str:
+def read_head(path: bytes, name: bytes, status: os.stat_result, on_lost_xattrs: Tell) -> str:
     """The JSON of `read_node` up to the content, empty for what is not backed up; most files need no node for it.
 
     Raises OSError as `read_node` does.
     """
-    if stat.S_ISREG(status.st_mode) and not read_xattrs(path):
-        return stat_head(name, status) + '"content":'
-    node = read_node(path, name, status)
+    try:
+        if stat.S_ISREG(status.st_mode) and not read_xattrs(path):
+            return stat_head(name, status) + '"content":'
+    except OSError:  # it is told below
+        pass
+    node = read_node(path, name, status, on_lost_xattrs=on_lost_xattrs)
     return "" if node is None else node.head_json()
 
 

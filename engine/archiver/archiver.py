@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -37,7 +38,7 @@ from engine.archiver.messages import (
     StoredPack,
     Subdirectory,
 )
-from engine.archiver.reading import CHANGED, reason
+from engine.archiver.reading import CHANGED, LOST_XATTRS, reason
 from engine.archiver.targets import TargetDirectory
 from engine.archiver.workers import WorkerProcess
 from engine.blob import BlobType, PackedBlob
@@ -161,7 +162,8 @@ class Archiver:
             below = target.below[name]
             directory.parts[part].append(None)
             try:
-                node = read_node(below.path, name, os.stat(below.path))
+                tell = partial(self._report_lost_xattrs, below.path)
+                node = read_node(below.path, name, os.stat(below.path), on_lost_xattrs=tell)
             except OSError as error:
                 node = None
                 self._report_unreadable(below.path, reason(error))
@@ -312,6 +314,8 @@ class Archiver:
         else:
             if archived.has_changed:
                 self._report_unreadable(path, CHANGED)
+            for lost in archived.lost_xattrs:
+                self._report_lost_xattrs(path, lost)
             self.counts.count_file(entry.previous, archived.node)
             self._large_bytes += archived.node.size
             directory.parts[slot[0]][slot[1]] = archived.node.to_json()
@@ -362,6 +366,9 @@ class Archiver:
     def _report_unreadable(self, path: bytes, why: str) -> None:
         self._meter.errors += 1
         self._on_unreadable(path, why)
+
+    def _report_lost_xattrs(self, path: bytes, error: OSError) -> None:
+        self._report_unreadable(path, f"{LOST_XATTRS} ({reason(error)})")
 
 
 def _join(directory: bytes, name: bytes) -> bytes:

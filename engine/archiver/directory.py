@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from engine.archiver.batch import SMALL_FILE, SmallFiles
 from engine.archiver.messages import DirectoryJob, LargeFile, Listing, Split, Subdirectory
-from engine.archiver.reading import CHANGED, reason
+from engine.archiver.reading import CHANGED, LOST_XATTRS, reason
 from engine.blob import BlobType
 from engine.errors import DataDamaged, EngineError
 from engine.filter import PathFilter
-from engine.metadata import read_head, read_node, stat_head
+from engine.metadata import Tell, read_head, read_node, stat_head
 from engine.node import Node, content_json
 from engine.repository import Repository
 from engine.tree import RawNode, iter_raw_nodes, join_nodes
@@ -87,23 +87,31 @@ class DirectoryLister:
                 entry = self._same_entry(status, previous, listing)
                 if entry is not None:
                     return entry
-        head = read_head(path, name, status)
+        older = _decode(previous)
+        is_file = stat.S_ISREG(status.st_mode)
+        is_current = is_file and older is not None and is_unchanged(older, status) and self._has_all(older.content or ())
+        if is_file and status.st_size > SMALL_FILE and not is_current:
+            return LargeFile(name, older)
+
+        def tell(error: OSError) -> None:
+            told = path, f"{LOST_XATTRS} ({reason(error)})"
+            if told not in listing.unreadable[-1:]:
+                listing.unreadable.append(told)
+
+        head = read_head(path, name, status, tell)
         if not head:
             return None
-        older = _decode(previous)
-        node = None if older is None else read_node(path, name, status)
+        node = None if older is None else read_node(path, name, status, on_lost_xattrs=tell)
         if stat.S_ISDIR(status.st_mode):
             known = older is not None and older.is_dir
             is_same = older is not None and replace(older, content=None, subtree=None) == node
             return Subdirectory(name, head, is_same, older.subtree if older is not None and known else None)
-        if not stat.S_ISREG(status.st_mode):
+        if not is_file:
             return head + "null}"
-        if older is not None and node is not None and is_unchanged(older, node) and self._has_all(older.content or ()):
+        if is_current and older is not None and node is not None:
             listing.counts.count_file(older, replace(node, content=older.content))
             return f"{head}{content_json(older.content)}}}"
-        if status.st_size > SMALL_FILE:
-            return LargeFile(name, older)
-        return self._small_file(path, name, head, status, older, listing)
+        return self._small_file(path, name, head, status, older, listing, tell)
 
     def _same_entry(self, status: os.stat_result, previous: RawNode, listing: Listing) -> str | Subdirectory | None:
         """The entry of what has not changed but perhaps for its content; None if that must be read again."""
@@ -120,7 +128,7 @@ class DirectoryLister:
         return previous.text
 
     def _small_file(
-        self, path: bytes, name: bytes, head: str, listed: os.stat_result, older: Node | None, listing: Listing
+        self, path: bytes, name: bytes, head: str, listed: os.stat_result, older: Node | None, listing: Listing, tell: Tell
     ) -> str | LargeFile:
         file = self._small_files.read(path, listed)
         # It has grown since it was listed, or it is one of those whose size says nothing (/proc).
@@ -128,7 +136,8 @@ class DirectoryLister:
             return LargeFile(name, older)
         content = (file.blob_id,) if file.blob_id else ()
         if older is not None or file.status is not listed or file.size != listed.st_size:
-            node = replace(read_node(path, name, file.status) or Node(name, "file"), size=file.size, content=content)
+            node = read_node(path, name, file.status, on_lost_xattrs=tell) or Node(name, "file")
+            node = replace(node, size=file.size, content=content)
             head = node.head_json()
             listing.counts.count_file(older, node)
         else:
@@ -142,14 +151,14 @@ class DirectoryLister:
         return self._repository.index.has_all(BlobType.DATA, content)
 
 
-def is_unchanged(older: Node, node: Node) -> bool:
+def is_unchanged(older: Node, status: os.stat_result) -> bool:
     """Whether a file need not be read again: restic's rule is modification and change time, size and inode."""
     return (
         older.type == "file"
-        and older.size == node.size
-        and older.mtime_ns == node.mtime_ns
-        and older.ctime_ns == node.ctime_ns
-        and older.inode == node.inode
+        and older.size == status.st_size
+        and older.mtime_ns == status.st_mtime_ns
+        and older.ctime_ns == status.st_ctime_ns
+        and older.inode == status.st_ino
     )
 
 

@@ -30,10 +30,11 @@ BUFFER_SIZE = MAX_SIZE + (2 << 20)
 
 @dataclass(frozen=True, slots=True)
 class ArchivedFile:
-    """A file that was read: its node, and whether it changed meanwhile."""
+    """A file that was read: its node, whether it changed meanwhile, and why its extended attributes could not be read."""
 
     node: Node
     has_changed: bool
+    lost_xattrs: tuple[OSError, ...] = ()
 
 
 class _Buffer:
@@ -84,13 +85,14 @@ class LargeFiles:
         self._sealers.shutdown(wait=True, cancel_futures=True)
 
     def _archive(self, path: bytes, name: bytes) -> ArchivedFile:
+        lost: list[OSError] = []
         descriptor = open_file(path)
         try:
             before = os.fstat(descriptor)
             content, size = self._read(descriptor)
             after = os.fstat(descriptor)
             # With the status before, whatever changed since makes the next backup read the file again.
-            node = read_node(path, name, before, descriptor=descriptor)
+            node = read_node(path, name, before, descriptor=descriptor, on_lost_xattrs=lost.append)
         finally:
             os.close(descriptor)
         if node is None or node.type != "file":
@@ -98,6 +100,7 @@ class LargeFiles:
         return ArchivedFile(
             replace(node, size=size, content=content),
             has_changed(before, after),
+            tuple(lost),
         )
 
     def _read(self, descriptor: int) -> tuple[tuple[bytes, ...], int]:

@@ -8,6 +8,7 @@ import stat
 # A pipe that took a file's place must not block; a link must not lead elsewhere. Only a file's owner may leave its access time.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CHANGED = "the file changed while it was read"
+LOST_XATTRS = "its extended attributes cannot be read"
 
 
 def open_file(path: bytes) -> int:

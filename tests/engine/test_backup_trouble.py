@@ -1,5 +1,6 @@
 """A backup meets files that change, vanish or cannot be read, a wish to stop, and dying processes: it says so and does no harm."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -189,6 +190,32 @@ def test_files_whose_size_lies_are_read_to_their_end_and_have_the_size_that_was_
             content = file.read()
         assert b"".join(dump_file(repository, summary.snapshot_id, path)) == content
         assert find_node(repository, summary.snapshot_id, path).size == len(content)
+
+
+def test_what_has_extended_attributes_that_cannot_be_read_is_saved_without_them_and_looked_at_again(
+    repository, source, monkeypatch
+):
+    paths = [os.fsencode(path) for path in (source, source / "inner", source / "inner" / "small-3", source / "large")]
+    for path in paths:
+        os.setxattr(path, "user.kept", b"1")
+    unreadable = {os.stat(path).st_ino for path in paths}
+    real = os.listxattr
+
+    def listxattr(path, **more):
+        if os.stat(path).st_ino in unreadable:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listxattr", listxattr)
+        reported = []
+        first = backup(repository, [source], host="h", on_unreadable=lambda path, why: reported.append((path, why)))
+    why = "its extended attributes cannot be read (input/output error)"
+    assert sorted(reported) == sorted((path, why) for path in paths)
+    assert (first.errors, first.files_total) == (4, 21)
+    second = backup(repository, [source], host="h")
+    assert second.errors == 0
+    assert [find_node(repository, second.snapshot_id, path).xattrs for path in paths] == [(("user.kept", b"1"),)] * 4
 
 
 def test_a_directory_that_vanishes_is_reported_once(repository, source, monkeypatch):
