@@ -118,7 +118,7 @@ def _match_regex(parts: list[str | None], is_absolute: bool) -> str:
         is_first = False
     if is_first:  # only wildcards for any number of components, or the root itself
         return regex
-    return regex + "(?:/|$)"
+    return regex + r"(?:/|\Z)"
 
 
 def _prefix_regex(parts: list[str | None]) -> str:
@@ -126,13 +126,13 @@ def _prefix_regex(parts: list[str | None]) -> str:
     regex = ""
     known = parts[: parts.index(None)] if None in parts else parts
     for part in reversed(known):
-        regex = f"{part}(?:$|/{regex})" if regex else f"{part}(?:$|/)"
-    return f"^/(?:$|{regex})" if regex else "^/"
+        regex = rf"{part}(?:\Z|/{regex})" if regex else rf"{part}(?:\Z|/)"
+    return rf"^/(?:\Z|{regex})" if regex else "^/"
 
 
 _MEMBER = r"(?:\\.|[^\\\]\-])"
 _CLASS = re.compile(rf"\[(\^?)((?:{_MEMBER}(?:-{_MEMBER})?)+)\]", re.DOTALL)
-_CLASS_MEMBER = re.compile(r"\\(.)|(.)", re.DOTALL)
+_RANGE = re.compile(rf"({_MEMBER})(?:-({_MEMBER}))?", re.DOTALL)
 
 
 def _translate(part: str, pattern: str) -> str:
@@ -149,7 +149,7 @@ def _translate(part: str, pattern: str) -> str:
             found = _CLASS.match(part, position - 1)
             if found is None:
                 raise InvalidPattern(f"The pattern {pattern!r} has an unfinished or malformed [character class].")
-            regex += f"[{found[1]}{_class_members(found[2])}]" if not found[1] else f"[^/{_class_members(found[2])}]"
+            regex += _class(found[2], is_negated=bool(found[1]))
             position = found.end()
         elif character == "\\":
             if position == len(part):
@@ -161,12 +161,16 @@ def _translate(part: str, pattern: str) -> str:
     return regex
 
 
-def _class_members(members: str) -> str:
-    """Escape every member, and keep the dashes that make ranges (members themselves cannot be bare dashes)."""
-
-    def escape(found: re.Match[str]) -> str:
-        if found[2] == "-":
-            return "-"
-        return re.escape(found[1] or found[2])
-
-    return _CLASS_MEMBER.sub(escape, members)
+def _class(members: str, *, is_negated: bool) -> str:
+    """A character class, which never matches what parts components; a range that runs backwards holds nothing."""
+    regex, spans_separator = "", False
+    for found in _RANGE.finditer(members):
+        low, high = found[1][-1], (found[2] or found[1])[-1]
+        if low <= high:
+            regex += f"{re.escape(low)}-{re.escape(high)}"
+            spans_separator |= low <= "/" <= high
+    if is_negated:
+        return f"[^/{regex}]"
+    if not regex:
+        return "(?!)"
+    return f"(?!/)[{regex}]" if spans_separator else f"[{regex}]"

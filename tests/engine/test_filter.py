@@ -39,6 +39,10 @@ def test_an_empty_pattern_is_skipped():
     assert not compile_patterns([""]).matches(b"/x")
 
 
+def test_a_directory_whose_name_ends_in_a_line_break_is_not_entered_for_another():
+    assert not compile_patterns(["/x/y"]).may_match_below(b"/x\n")
+
+
 @pytest.mark.parametrize(
     ("pattern", "path", "matches"),
     [
@@ -52,6 +56,18 @@ def test_an_empty_pattern_is_skipped():
         ("*.tmp", b"/new\nline.tmp", True),
         ("/", b"/anything", True),
         ("a.c", b"/abc", False),
+        ("a[+-9]b", b"/a/b", False),
+        ("a[+-9]b", b"/a+b", True),
+        ("a[\\--0]b", b"/a/b", False),
+        ("a[^a]b", b"/a/b", False),
+        ("x", b"/x\n", False),
+        ("/x/*", b"/x/y\n", True),
+        ("/x", b"/x\n/y", False),
+        ("[z-a]", b"/z", False),
+        ("[z-a]", b"/[z-a]", False),
+        ("[z-ab]", b"/b", True),
+        ("[^z-a]", b"/z", True),
+        ("[a\\]-_]", b"/^", True),
     ],
 )
 def test_wildcards_match_characters_not_bytes_and_escapes_are_literal(pattern, path, matches):
