@@ -88,8 +88,10 @@ class Lock:
             self._names.remove(name)
 
     def release(self) -> None:
+        """Delete the lock's files. One that cannot be is stale as soon as this process is gone, and undoes nothing of its work."""
         for name in self._names:
-            self._files.store.delete(FileKind.LOCKS, name)
+            with contextlib.suppress(EngineError):
+                self._files.store.delete(FileKind.LOCKS, name)
 
     def refuse_conflict(self) -> None:
         """Raise RepositoryLocked if somebody else holds a lock that excludes this one."""

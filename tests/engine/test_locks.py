@@ -11,7 +11,7 @@ import pytest
 
 from engine import locks
 from engine.commands.backup import backup
-from engine.errors import LockLost, RepositoryLocked, StoreUnreachable
+from engine.errors import AccessDenied, LockLost, RepositoryLocked, StoreUnreachable
 from engine.gotime import format_time
 from engine.locks import remove_stale_locks
 from engine.store import FileKind
@@ -130,6 +130,16 @@ def test_a_backup_that_lost_its_lock_takes_no_snapshot(repository, tmp_path, mon
     with pytest.raises(LockLost):
         backup(repository, [tmp_path], host="here")
     assert list(repository.store.list(FileKind.SNAPSHOTS)) == []
+
+
+def test_a_lock_that_cannot_be_deleted_fails_nothing_that_was_done(repository, tmp_path, monkeypatch):
+    def refuse(kind, name):
+        raise AccessDenied("nothing may be deleted")
+
+    monkeypatch.setattr(repository.store, "delete", refuse)
+    (tmp_path / "file").write_text("content")
+    saved = backup(repository, [tmp_path / "file"], host="here")
+    assert [name for name, _ in repository.store.list(FileKind.SNAPSHOTS)] == [saved.snapshot_id]
 
 
 class _Rounds:
