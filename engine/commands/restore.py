@@ -8,14 +8,12 @@ too small to be worth starting any. What cannot be restored is told by path and 
 """
 
 import contextlib
-import multiprocessing
 import os
-import signal
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Literal
@@ -24,19 +22,18 @@ from engine.allocation import keep_freed_buffers
 from engine.blob import BlobType
 from engine.errors import Cancelled, EngineError
 from engine.filter import compile_patterns
-from engine.lifeline import await_ended_threads, end_with_parent
 from engine.node import Node
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
 from engine.restorer.pieces import TaskResult, verify_pieces, write_pieces
-from engine.restorer.plan import TASK_BYTES, TASK_FILES, Piece, Selection, in_pack_order, pieces_of, tasks, walk
+from engine.restorer.plan import Piece, Selection, in_pack_order, pieces_of, tasks, walk
 from engine.restorer.target import Path, Target, shown
+from engine.restorer.workers import WORKERS, Workers
 from engine.snapshot import Snapshot, find_snapshot
 
 Overwrite = Literal["always", "if-changed", "if-newer", "never"]
 OVERWRITE_MODES: tuple[Overwrite, ...] = ("always", "if-changed", "if-newer", "never")
 
-WORKERS = max(2, min(8, os.cpu_count() or 2))
 # Enough to keep the workers busy while the next window is planned; a waiting task holds no content.
 TASKS_AHEAD = 24
 # A window's pieces are sorted by where they lie in the packs; it also bounds what is planned ahead.
@@ -116,7 +113,7 @@ class _Restore:
         began = time.monotonic()
         written: list[Piece] = []
         try:
-            with _Workers(self.repository, self.target.directory, write_pieces) as workers:
+            with Workers(self.repository, self.target.directory, write_pieces) as workers:
                 for window in self.windows(tree, selection):
                     self.make_large_files(window)
                     self.work(workers, in_pack_order(self.repository, window))
@@ -143,7 +140,7 @@ class _Restore:
         meter.phase, meter.files_done, meter.bytes_done = "verifying", 0, 0
         meter.files_total = sum(piece.offset == 0 for piece in pieces)
         meter.bytes_total = sum(piece.size for piece in pieces)
-        with _Workers(self.repository, self.target.directory, verify_pieces) as workers:
+        with Workers(self.repository, self.target.directory, verify_pieces) as workers:
             self.work(workers, pieces)
             self.drain()
         self.verified = meter.files_done
@@ -309,7 +306,7 @@ class _Restore:
         if self.cancel.is_set():
             raise Cancelled
 
-    def work(self, workers: "_Workers", pieces: Sequence[Piece]) -> None:
+    def work(self, workers: Workers, pieces: Sequence[Piece]) -> None:
         """Hand the pieces to the workers, as tasks, as fast as they are done with earlier ones."""
         for task in tasks(pieces):
             while len(self._working) >= WORKERS + TASKS_AHEAD:
@@ -339,74 +336,6 @@ class _Restore:
             self.report(path, reason)
         for path, reason in result.warnings:
             self.warn(path, reason)
-
-
-_Act = Callable[[Repository, Target, Sequence[Piece]], TaskResult]
-
-
-class _Workers:
-    """Threads or processes that do `act` on tasks. Each has a target of its own, each process a store of its own.
-
-    The first task decides: one that is small is all there is, and not worth starting a process for.
-    """
-
-    def __init__(self, repository: Repository, directory: bytes, act: _Act) -> None:
-        self._repository, self._directory, self._act = repository, directory, act
-        self._executor: Executor | None = None
-        self._is_forked = False
-        self._local = threading.local()
-        self._targets: list[Target] = []
-
-    def __enter__(self) -> "_Workers":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-        for target in self._targets:
-            target.close()
-
-    def submit(self, task: list[Piece]) -> "Future[TaskResult]":
-        if self._executor is None:
-            self._executor = self._start(task)
-        if self._is_forked:
-            return self._executor.submit(_work_in_process, task)
-        return self._executor.submit(self._work_in_thread, task)
-
-    def _start(self, first: list[Piece]) -> Executor:
-        is_small = len(first) < TASK_FILES and sum(piece.size for piece in first) < TASK_BYTES // 2
-        self._is_forked = not is_small and threading.current_thread() is threading.main_thread()
-        if not self._is_forked:
-            return ThreadPoolExecutor(WORKERS, thread_name_prefix="restore")
-        await_ended_threads()
-        context = multiprocessing.get_context("fork")
-        begin = (self._repository, self._directory, self._act, os.getpid())
-        return ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_begin_process, initargs=begin)
-
-    def _work_in_thread(self, task: list[Piece]) -> TaskResult:
-        target = getattr(self._local, "target", None)
-        if target is None:
-            target = self._local.target = Target(self._directory)
-            self._targets.append(target)
-        return self._act(self._repository, target, task)
-
-
-_in_process: tuple[Repository, Target, _Act] | None = None
-
-
-def _begin_process(repository: Repository, directory: bytes, act: _Act, parent: int) -> None:
-    global _in_process
-    end_with_parent(parent)
-    # A Ctrl-C at the terminal reaches the whole group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _in_process = repository.reopened(), Target(directory), act
-
-
-def _work_in_process(task: list[Piece]) -> TaskResult:
-    assert _in_process is not None
-    repository, target, act = _in_process
-    return act(repository, target, task)
 
 
 def _reason(error: Exception) -> str:
