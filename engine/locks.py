@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from engine.errors import DataDamaged, EngineError, FileMissing, LockLost, RepositoryLocked
+from engine.errors import AccessDenied, DataDamaged, EngineError, FileMissing, LockLost, RepositoryLocked
 from engine.gotime import format_time, parse_time
 from engine.keys import user_name
 from engine.store import FileKind, Store
@@ -129,6 +129,18 @@ def hold_lock(files: LockFiles, *, is_exclusive: bool = False) -> Iterator[Lock]
         if refresher.is_alive():
             refresher.join()
         lock.release()
+
+
+@contextlib.contextmanager
+def hold_lock_if_allowed(files: LockFiles) -> Iterator[None]:
+    """Hold a shared lock for the length of the block, for who only reads; none where nothing may be written.
+
+    Raises RepositoryLocked.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(AccessDenied):
+            held.enter_context(hold_lock(files))
+        yield
 
 
 def remove_stale_locks(files: LockFiles) -> int:

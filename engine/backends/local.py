@@ -113,6 +113,8 @@ class LocalStore:
         except PermissionError as error:
             raise AccessDenied(f"{what} in {self.directory} may not be used: {error.strerror}") from error
         except OSError as error:
+            if error.errno == errno.EROFS:
+                raise AccessDenied(f"{what} in {self.directory} may not be used: {error.strerror}") from error
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise QuotaExceeded(f"no space is left for {what} in {self.directory}") from error
             raise StoreError(f"{what} in {self.directory}: {error.strerror}") from error

@@ -1,4 +1,7 @@
-"""Dump a file of a snapshot, or a directory as a tar archive, piece by piece: memory holds one blob at a time."""
+"""Dump a file of a snapshot, or a directory as a tar archive, piece by piece: memory holds one blob at a time.
+
+While the pieces are asked for, a shared lock keeps others from deleting them, if the store lets us write one.
+"""
 
 import io
 import os
@@ -8,6 +11,7 @@ from collections.abc import Iterator
 from engine.blob import BlobType
 from engine.commands.ls import find_node, walk
 from engine.errors import DataDamaged, PathNotFound
+from engine.locks import hold_lock_if_allowed
 from engine.node import Node, unix_permissions
 from engine.repository import Repository
 from engine.restorer.target import check_name
@@ -28,7 +32,7 @@ def dump_file(repository: Repository, snapshot: Snapshot | str, path: bytes) -> 
     node = find_node(repository, snapshot, path)
     if node.type != "file":
         raise PathNotFound(f"{path.decode(errors='replace')} is no file")
-    return _content(repository, node)
+    return _locked(repository, _content(repository, node))
 
 
 def dump_tar(repository: Repository, snapshot: Snapshot | str, path: bytes) -> Iterator[bytes]:
@@ -40,7 +44,12 @@ def dump_tar(repository: Repository, snapshot: Snapshot | str, path: bytes) -> I
     node = find_node(repository, snapshot, path)
     if not node.is_dir:
         raise PathNotFound(f"{path.decode(errors='replace')} is no directory")
-    return _tar(repository, snapshot, path)
+    return _locked(repository, _tar(repository, snapshot, path))
+
+
+def _locked(repository: Repository, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    with hold_lock_if_allowed(repository):
+        yield from pieces
 
 
 def _tar(repository: Repository, snapshot: Snapshot | str, path: bytes) -> Iterator[bytes]:

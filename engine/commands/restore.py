@@ -22,6 +22,7 @@ from engine.allocation import keep_freed_buffers
 from engine.blob import BlobType
 from engine.errors import Cancelled, EngineError
 from engine.filter import compile_patterns
+from engine.locks import hold_lock_if_allowed
 from engine.node import Node
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
@@ -71,18 +72,20 @@ def restore(
     `include`: absolute paths inside the snapshot (all if empty); `exclude`: patterns. `overwrite` says what happens to files
     that are there: `if-changed` leaves those of same size and modification time, `if-newer` those that are newer. `verify`
     reads everything back and compares hashes. `on_error` is told path and reason of what could not be restored.
-    Raises SnapshotNotFound, Cancelled, EngineError if nothing at all can be done.
+    A shared lock keeps others from deleting what is being read, if the store lets us write one.
+    Raises SnapshotNotFound, RepositoryLocked, Cancelled, EngineError if nothing at all can be done.
     """
     if overwrite not in OVERWRITE_MODES:
         raise EngineError(f"overwrite must be one of {', '.join(OVERWRITE_MODES)}")
     keep_freed_buffers()
-    found = find_snapshot(repository, snapshot) if isinstance(snapshot, str) else snapshot
-    # Afterwards, since a snapshot that has just been saved is in no index that was read before.
-    if not repository.index.has(BlobType.TREE, found.tree):
-        repository.load_index()
     selection = Selection(tuple(_inside_path(path) for path in include), compile_patterns(exclude) if exclude else None)
-    run = _Restore(repository, os.fsencode(target), overwrite, on_progress, on_error, cancel or threading.Event())
-    return run.run(found.tree, selection, verify)
+    with hold_lock_if_allowed(repository):
+        found = find_snapshot(repository, snapshot) if isinstance(snapshot, str) else snapshot
+        # Afterwards, since a snapshot that has just been saved is in no index that was read before.
+        if not repository.index.has(BlobType.TREE, found.tree):
+            repository.load_index()
+        run = _Restore(repository, os.fsencode(target), overwrite, on_progress, on_error, cancel or threading.Event())
+        return run.run(found.tree, selection, verify)
 
 
 class _Restore:

@@ -1,5 +1,6 @@
 """Locks exclude what must not happen at once, restic's among them, and never a live holder's is removed."""
 
+import errno
 import json
 import os
 import platform
@@ -10,7 +11,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from engine import locks
+from engine.backends.local import _PartialFile
 from engine.commands.backup import backup
+from engine.commands.dump import dump_file, dump_tar
+from engine.commands.restore import restore
 from engine.errors import AccessDenied, LockLost, RepositoryLocked, StoreUnreachable
 from engine.gotime import format_time
 from engine.locks import remove_stale_locks
@@ -140,6 +144,52 @@ def test_a_lock_that_cannot_be_deleted_fails_nothing_that_was_done(repository, t
     (tmp_path / "file").write_text("content")
     saved = backup(repository, [tmp_path / "file"], host="here")
     assert [name for name, _ in repository.store.list(FileKind.SNAPSHOTS)] == [saved.snapshot_id]
+
+
+@pytest.fixture
+def saved(repository, tmp_path):
+    """A snapshot of one file, and the file."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    return backup(repository, [path], host="here").snapshot_id, path
+
+
+def reading(repository, saved, tmp_path):
+    """What reads a snapshot for long: name, function."""
+    snapshot, path = saved
+    yield "restore", lambda: restore(repository, snapshot, str(tmp_path / "target"), verify=True)
+    yield "dump", lambda: list(dump_file(repository, snapshot, os.fsencode(path)))
+    yield "tar", lambda: list(dump_tar(repository, snapshot, os.fsencode(tmp_path)))
+
+
+def test_what_reads_a_snapshot_holds_a_lock_and_respects_an_exclusive_one(repository, saved, tmp_path, monkeypatch):
+    held = []
+    real = repository.store.get_range
+    monkeypatch.setattr(
+        repository.store, "get_range", lambda *place: (held.append(len(names(repository))), real(*place))[1]
+    )
+    for name, read in reading(repository, saved, tmp_path):
+        held.clear()
+        read()
+        assert set(held[-1:]) == {1}, name
+        assert names(repository) == set()
+    with repository.lock(exclusive=True):
+        for _, read in reading(repository, saved, tmp_path):
+            with pytest.raises(RepositoryLocked):
+                read()
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_what_reads_a_snapshot_does_so_without_a_lock_where_none_can_be_written(
+    repository, saved, tmp_path, monkeypatch, number
+):
+    def refuse(self):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(_PartialFile, "_create", refuse)
+    for _, read in reading(repository, saved, tmp_path):
+        read()
+    assert (tmp_path / "target" / str(saved[1]).lstrip("/")).read_bytes() == b"content"
 
 
 class _Rounds:
