@@ -189,8 +189,8 @@ class _Restore:
                 continue
             try:
                 if node.is_dir:
-                    self.target.make_directory(path)
-                    if selection.takes(path):
+                    # What only leads to the selection is left as it stands, if it does.
+                    if self.target.make_directory(path) or selection.takes(path):
                         self.directories.append((path, node))
                     continue
                 # Before what is kept is left out: the other names of a kept file become links to it.

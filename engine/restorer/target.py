@@ -77,14 +77,15 @@ class Target:
         except FileNotFoundError:
             return None
 
-    def make_directory(self, path: Path) -> None:
-        """Make a directory, in the place of whatever else stands there. Raises OSError."""
+    def make_directory(self, path: Path) -> bool:
+        """Make a directory, in the place of whatever else stands there; return False if it is there. Raises OSError."""
         status = self.status(path)
         if status is not None and stat.S_ISDIR(status.st_mode):
-            return
+            return False
         if status is not None:
             self.remove(path)
         os.mkdir(path[-1], 0o700, dir_fd=self.descriptor(path[:-1]))
+        return True
 
     def make_file(self, path: Path) -> int:
         """Return a descriptor of a new, empty file, in the place of whatever stood there. Raises OSError."""

@@ -144,6 +144,23 @@ def test_many_small_files_are_restored_by_processes(repository, tmp_path, target
     assert compare(source, target) == []
 
 
+def test_directories_that_are_made_on_the_way_to_a_part_are_as_they_were_and_others_are_left_alone(repository, tmp_path, target):
+    source = tmp_path / "source"
+    (source / "there" / "made").mkdir(parents=True)
+    (source / "there" / "made" / "file").write_bytes(b"content")
+    for path in (source / "there" / "made", source / "there"):
+        path.chmod(0o751)
+        os.utime(path, ns=(DAY_NS, DAY_NS))
+    saved = backup(repository, [source], host="h")
+    there = target / str(source / "there").lstrip("/")
+    there.mkdir(parents=True)
+    there.chmod(0o700)
+    assert restore(again(repository), saved.snapshot_id, str(target), include=[str(source / "there/made/file")]).errors == 0
+    assert compare(source / "there" / "made", target) == []
+    assert oct(there.stat().st_mode & 0o777) == oct(0o700)
+    assert there.stat().st_mtime_ns != DAY_NS
+
+
 def test_a_large_file_is_restored_in_pieces(repository, tmp_path, target):
     source = tmp_path / "large"
     source.mkdir()
