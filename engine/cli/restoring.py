@@ -18,7 +18,8 @@ def restore(run: Run) -> int:
         run.open(),
         name,
         os.fsencode(options.target),
-        include=[*options.include, *([folder] if folder else [])],
+        include=[folder] if folder else [],
+        include_patterns=options.include,
         exclude=options.exclude,
         overwrite=options.overwrite,
         verify=options.verify,
@@ -42,7 +43,7 @@ def restore(run: Run) -> int:
 def _restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("snapshot", help="id, its beginning, or latest; :/folder after it restores that alone")
     parser.add_argument("--target", "-t", required=True, metavar="DIR")
-    parser.add_argument("--include", "-i", action="append", default=[], metavar="PATH")
+    parser.add_argument("--include", "-i", action="append", default=[], metavar="PATTERN")
     parser.add_argument("--exclude", "-e", action="append", default=[], metavar="PATTERN")
     parser.add_argument("--overwrite", default="always", choices=("always", "if-changed", "if-newer", "never"))
     parser.add_argument("--verify", action="store_true", help="read everything back")

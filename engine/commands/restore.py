@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ from typing import Literal
 
 from engine.allocation import keep_freed_buffers
 from engine.blob import BlobType
-from engine.errors import Cancelled, EngineError
+from engine.commands.ls import find_node
+from engine.errors import Cancelled, EngineError, PathNotFound
 from engine.filter import compile_patterns
 from engine.locks import hold_lock_if_allowed
 from engine.node import Node
@@ -60,6 +61,7 @@ def restore(
     target: bytes | str,
     *,
     include: Sequence[str] = (),
+    include_patterns: Sequence[str] = (),
     exclude: Sequence[str] = (),
     overwrite: Overwrite = "always",
     verify: bool = False,
@@ -69,21 +71,28 @@ def restore(
 ) -> RestoreSummary:
     """Restore below `target`, which is made if it is not there; entries keep their absolute paths below it, as with restic.
 
-    `include`: absolute paths inside the snapshot (all if empty); `exclude`: patterns. `overwrite` says what happens to files
-    that are there: `if-changed` leaves those of same size and modification time, `if-newer` those that are newer. `verify`
-    reads everything back and compares hashes. `on_error` is told path and reason of what could not be restored.
+    `include`: absolute paths inside the snapshot; `include_patterns`: patterns of what is restored besides; all is if both are
+    empty. `exclude`: patterns of what is not. `overwrite` says what happens to files that are there: `if-changed` leaves those
+    of same size and modification time, `if-newer` those that are newer. `verify` reads everything back and compares hashes.
+    `on_error` is told path and reason of what could not be restored.
     A shared lock keeps others from deleting what is being read, if the store lets us write one.
-    Raises SnapshotNotFound, RepositoryLocked, Cancelled, EngineError if nothing at all can be done.
+    Raises SnapshotNotFound, PathNotFound if something to include is not there, InvalidPattern, RepositoryLocked, Cancelled,
+    EngineError if nothing at all can be done.
     """
     if overwrite not in OVERWRITE_MODES:
         raise EngineError(f"overwrite must be one of {', '.join(OVERWRITE_MODES)}")
     keep_freed_buffers()
-    selection = Selection(tuple(_inside_path(path) for path in include), compile_patterns(exclude) if exclude else None)
+    selection = Selection(
+        tuple(map(_inside_path, include)),
+        compile_patterns(exclude) if exclude else None,
+        compile_patterns(include_patterns) if include_patterns else None,
+    )
     with hold_lock_if_allowed(repository):
         found = find_snapshot(repository, snapshot) if isinstance(snapshot, str) else snapshot
         # Afterwards, since a snapshot that has just been saved is in no index that was read before.
         if not repository.index.has(BlobType.TREE, found.tree):
             repository.load_index()
+        _refuse_missing(repository, found, include)
         run = _Restore(repository, os.fsencode(target), overwrite, on_progress, on_error, cancel or threading.Event())
         return run.run(found.tree, selection, verify)
 
@@ -111,6 +120,7 @@ class _Restore:
         self._large_nodes: list[tuple[Path, Node]] = []
         self._unfinished: set[Path] = set()
         self._working: set[Future[TaskResult]] = set()
+        self._has_found_any = False
 
     def run(self, tree: bytes, selection: Selection, verify: bool) -> RestoreSummary:
         began = time.monotonic()
@@ -122,6 +132,8 @@ class _Restore:
                     self.work(workers, in_pack_order(self.repository, window))
                     if verify:
                         written += window
+                if selection.patterns is not None and not self._has_found_any and not self._failed:
+                    raise PathNotFound("the snapshot has nothing that matches the patterns of what to include")
                 self.drain()
             self.finish_large_files()
             self.make_specials_and_links()
@@ -184,6 +196,7 @@ class _Restore:
         unusable: set[Path] = set()
         for path, node in walk(self.repository, tree, selection, self.report):
             self.check_cancelled()
+            self._has_found_any = True
             if path[:-1] in unusable:
                 unusable.add(path)
                 continue
@@ -343,6 +356,17 @@ class _Restore:
 
 def _reason(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+def _refuse_missing(repository: Repository, snapshot: Snapshot, paths: Iterable[str]) -> None:
+    """Raise PathNotFound if the snapshot has nothing at one of the paths."""
+    for path in paths:
+        try:
+            find_node(repository, snapshot, os.fsencode(path))
+        except PathNotFound:
+            raise
+        except EngineError:  # told by the walk, which restores what it can
+            continue
 
 
 def _inside_path(path: str) -> Path:

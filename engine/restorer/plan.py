@@ -41,30 +41,38 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which part of a snapshot is wanted. `include`: absolute paths inside it, all of it if empty."""
+    """Which part of a snapshot is wanted: absolute paths inside it, and what patterns match; all of it if there are neither."""
 
     include: tuple[Path, ...] = ()
     exclude: PathFilter | None = None
+    patterns: PathFilter | None = None
 
     def takes(self, path: Path) -> bool:
         """Whether the entry itself is restored."""
-        return not self.include or any(path[: len(wanted)] == wanted for wanted in self.include)
+        if not self.include and self.patterns is None:
+            return True
+        if any(path[: len(wanted)] == wanted for wanted in self.include):
+            return True
+        return self.patterns is not None and self.patterns.matches(shown(path))
 
     def leads_to(self, path: Path) -> bool:
-        """Whether something below the directory may be restored."""
-        return self.takes(path) or any(wanted[: len(path)] == path for wanted in self.include)
+        """Whether something below the directory, which is not taken itself, may be restored."""
+        if any(wanted[: len(path)] == path for wanted in self.include):
+            return True
+        return self.patterns is not None and self.patterns.may_match_below(shown(path))
 
     def leaves_out(self, path: Path) -> bool:
         return self.exclude is not None and self.exclude.matches(shown(path))
 
 
 def walk(repository: Repository, tree: bytes, selection: Selection, report: Report) -> Iterator[tuple[Path, Node]]:
-    """Yield what is to be restored of a tree, directories before their entries.
+    """Yield what is to be restored of a tree, and the directories that lead to it, directories before their entries.
 
     What cannot be read or must not be made is told to `report` (path, reason) and left out.
     """
     pending: list[tuple[Path, bytes]] = [((), tree)]
     visits: Counter[bytes] = Counter()
+    leading: dict[Path, Node] = {}
     while pending:
         parent, tree_id = pending.pop()
         try:
@@ -92,10 +100,17 @@ def walk(repository: Repository, tree: bytes, selection: Selection, report: Repo
                 report(shown(path), str(error))
                 continue
             seen.add(node.name)
-            if selection.leaves_out(path) or not selection.leads_to(path):
+            if selection.leaves_out(path):
                 continue
-            if selection.takes(path) or node.is_dir:
+            if selection.takes(path):
+                if leading:
+                    above = [path[:depth] for depth in range(1, len(path)) if path[:depth] in leading]
+                    yield from ((directory, leading.pop(directory)) for directory in above)
                 yield path, node
+            elif node.is_dir and selection.leads_to(path):
+                leading[path] = node
+            else:
+                continue
             if node.is_dir and node.subtree is not None:
                 below.append((path, node.subtree))
         pending.extend(reversed(below))

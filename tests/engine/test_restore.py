@@ -13,7 +13,8 @@ from engine.commands import restore as restore_module
 from engine.commands.backup import backup
 from engine.commands.restore import restore
 from engine.compare import compare_trees
-from engine.errors import Cancelled, EngineError, SnapshotNotFound, StoreUnreachable
+from engine.errors import Cancelled, EngineError, PathNotFound, SnapshotNotFound, StoreUnreachable
+from engine.filter import InvalidPattern
 from engine.repository import Repository
 from engine.restorer import pieces
 from engine.restorer.pieces import HOLE_STEP
@@ -216,6 +217,36 @@ def test_include_restores_a_part_and_exclude_leaves_one_out(repository, small, t
     assert sorted(os.listdir(f"{target}{small}")) == ["sub"]
     restore(again(repository), saved.snapshot_id, str(target), include=[str(small)], exclude=["*.log"])
     assert sorted(os.listdir(f"{target}{small}")) == ["a.txt", "sub"]
+
+
+@pytest.mark.parametrize("patterns", [["*.txt"], ["/**/sub"], ["c.*", "b.log"], ["*", "!*.txt"]])
+@pytest.mark.restic
+def test_patterns_restore_what_restic_does_and_no_directory_without_it(repository, location, small, target, restic, patterns):
+    (small / "nothing here").mkdir()
+    saved = backup(repository, [small], host="h")
+    restore(again(repository), saved.snapshot_id, str(target / "ours"), include_patterns=patterns)
+    restic(location, "restore", "latest", "-t", target / "restic", *[word for one in patterns for word in ("-i", one)])
+    assert files_below(target / "ours") == files_below(target / "restic") != []
+    assert any((target / "ours").rglob("nothing here")) is (patterns[0] == "*")
+
+
+def files_below(root):
+    return sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"include": ["/not/there"]},
+        {"include_patterns": ["*.not-there"]},
+        {"include": ["/"], "include_patterns": ["[a"]},
+    ],
+)
+def test_what_is_to_be_included_and_is_not_there_is_an_error_and_makes_nothing(repository, small, target, options):
+    backup(repository, [small], host="h")
+    with pytest.raises((PathNotFound, InvalidPattern)):
+        restore(again(repository), "latest", str(target), **options)
+    assert not target.exists() or list(target.iterdir()) == []
 
 
 def test_a_snapshot_that_is_newer_than_the_index_in_memory_is_restored(repository, small, target):
