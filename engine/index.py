@@ -8,7 +8,7 @@ restic begins a new one every 50,000 blobs, and so do we. Specified in restic's 
 import json
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -40,6 +40,8 @@ class Index:
         # The rows of a pack follow each other: it is enough to know which is the first.
         self._first_rows = array("I")
         self._packs: list[bytes] = []
+        # Backups that run side by side may store a blob twice; it is seldom, so a dictionary does.
+        self._other_places: dict[tuple[BlobType, bytes], list[BlobLocation]] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -64,6 +66,10 @@ class Index:
         row = self._tables[blob_type].get(blob_id)
         return None if row is None else self._location(row)
 
+    def other_places(self, blob_type: BlobType, blob_id: bytes) -> Sequence[BlobLocation]:
+        """Return where else the blob lies: what to try when it cannot be read where `find` says."""
+        return self._other_places.get((blob_type, blob_id), ())
+
     def plain_length(self, blob_type: BlobType, blob_id: bytes) -> int | None:
         """Return the size of the blob's content in bytes, None if the index does not know it."""
         row = self._tables[blob_type].get(blob_id)
@@ -73,12 +79,15 @@ class Index:
         return uncompressed_length or length - OVERHEAD
 
     def add_pack(self, pack: IndexedPack) -> None:
-        """Learn the blobs of a pack; the first place of a blob that lies in several is kept."""
+        """Learn the blobs of a pack; of a blob that lies in several, the first place stays the one that is found."""
         self._first_rows.append(len(self._rows))
         self._packs.append(pack.id)
         for blob in pack.blobs:
             table = self._tables[blob.type]
-            if table.get(blob.id) is None:
+            known = table.get(blob.id)
+            if known is not None:
+                self._add_other_place(known, pack.id, blob)
+            else:
                 row = self._rows.append(blob.id, blob.offset, blob.length, blob.uncompressed_length)
                 # Last, so that a reader on another thread never meets a row that is not there.
                 table.add(blob.id, row)
@@ -91,6 +100,14 @@ class Index:
         """Yield every blob of a type with its place."""
         for row in self._tables[blob_type].rows():
             yield self._rows.id(row), self._location(row)
+
+    def _add_other_place(self, row: int, pack_id: bytes, blob: PackedBlob) -> None:
+        place = BlobLocation(pack_id, blob.offset, blob.length, blob.uncompressed_length)
+        # An index file may be read again, and then tells nothing new.
+        if place != self._location(row):
+            others = self._other_places.setdefault((blob.type, blob.id), [])
+            if place not in others:
+                others.append(place)
 
     def _location(self, row: int) -> BlobLocation:
         pack = self._packs[bisect_right(self._first_rows, row) - 1]

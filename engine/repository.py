@@ -3,6 +3,7 @@
 This is the layer that the verbs in `engine.commands` stand on. It knows nothing of trees or snapshots.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -133,8 +134,18 @@ class Repository:
         return location
 
     def load_blob(self, blob_type: BlobType, blob_id: bytes) -> bytes:
-        """Return a blob's content. Raises BlobMissing, DataDamaged, FileMissing."""
-        location = self.locate(blob_type, blob_id)
+        """Return a blob's content, from another pack if it cannot be had from the first. Raises BlobMissing, DataDamaged,
+        FileMissing.
+        """
+        try:
+            return self._load_from(self.locate(blob_type, blob_id), blob_type, blob_id)
+        except (DataDamaged, FileMissing):
+            for other in self.index.other_places(blob_type, blob_id):
+                with contextlib.suppress(DataDamaged, FileMissing):
+                    return self._load_from(other, blob_type, blob_id)
+            raise
+
+    def _load_from(self, location: BlobLocation, blob_type: BlobType, blob_id: bytes) -> bytes:
         sealed: Buffer
         if blob_type is BlobType.TREE:
             sealed = self._trees.read(location)

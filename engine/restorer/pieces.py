@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from engine.blob import BlobLocation, BlobType
-from engine.errors import DataDamaged, EngineError
+from engine.errors import DataDamaged, EngineError, FileMissing
 from engine.repository import Repository
 from engine.restorer.plan import Piece
 from engine.restorer.target import Target, shown
@@ -156,6 +156,14 @@ class _BlobReader:
 
     def read(self, blob_id: bytes) -> bytes:
         """Return the blob's content. Raises BlobMissing, DataDamaged, StoreError."""
+        try:
+            return self._read(blob_id)
+        except (DataDamaged, FileMissing):
+            if not self._repository.index.other_places(BlobType.DATA, blob_id):
+                raise
+            return self._repository.load_blob(BlobType.DATA, blob_id)
+
+    def _read(self, blob_id: bytes) -> bytes:
         location = self._places.get(blob_id) or self._repository.locate(BlobType.DATA, blob_id)
         found = self._range_of[blob_id]
         if found.content is None:
