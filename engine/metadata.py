@@ -171,6 +171,7 @@ def apply_metadata(node: Node, path: bytes, *, descriptor: int | None = None) ->
     target: bytes | int = path if descriptor is None else descriptor
     is_link = node.type == "symlink"
     follow = descriptor is not None
+    permissions = unix_permissions(node.mode)
     try:
         if descriptor is not None:
             os.fchown(descriptor, node.uid, node.gid)
@@ -179,13 +180,17 @@ def apply_metadata(node: Node, path: bytes, *, descriptor: int | None = None) ->
     except OSError as error:
         if not (error.errno == errno.EPERM and os.geteuid() != 0):
             failures.append(error)
+        # What ran as its owner must not run as whoever restores it.
+        permissions &= ~(stat.S_ISUID | stat.S_ISGID)
+    # Users' attributes need the right to write, which the mode may take away.
+    failures += _apply_xattrs(node, target, follow)
     # After the owner, because chown clears the setuid bit; before ACLs, which refine the mode.
     if not is_link:
         try:
-            os.chmod(target, unix_permissions(node.mode))
+            os.chmod(target, permissions)
         except OSError as error:
             failures.append(error)
-    failures += _apply_xattrs(node, target, follow)
+    failures += _set_xattrs(node, target, follow, are_users=False)
     try:
         os.utime(target, ns=(node.atime_ns, node.mtime_ns), follow_symlinks=follow)
     except OSError as error:
@@ -194,14 +199,21 @@ def apply_metadata(node: Node, path: bytes, *, descriptor: int | None = None) ->
 
 
 def _apply_xattrs(node: Node, target: bytes | int, follow: bool) -> list[OSError]:
-    failures = []
+    """Remove the attributes that the node does not have, and set those of users."""
     wanted = dict(node.xattrs)
     with contextlib.suppress(OSError):  # where attributes cannot be listed there are none to remove
         for name in os.listxattr(target, follow_symlinks=follow):
             if name not in wanted and not name.startswith("security."):
                 with contextlib.suppress(OSError):
                     os.removexattr(target, name, follow_symlinks=follow)
-    for name, value in wanted.items():
+    return _set_xattrs(node, target, follow, are_users=True)
+
+
+def _set_xattrs(node: Node, target: bytes | int, follow: bool, *, are_users: bool) -> list[OSError]:
+    failures = []
+    for name, value in node.xattrs:
+        if name.startswith("user.") is not are_users:
+            continue
         try:
             os.setxattr(target, name, value, follow_symlinks=follow)
         except OSError as error:

@@ -203,7 +203,11 @@ class _Restore:
             try:
                 if node.is_dir:
                     # What only leads to the selection is left as it stands, if it does.
-                    if self.target.make_directory(path) or selection.takes(path):
+                    is_made = self.target.make_directory(path)
+                    is_taken = selection.takes(path)
+                    if is_taken and not is_made:
+                        self.target.open_up(path)
+                    if is_taken or is_made:
                         self.directories.append((path, node))
                     continue
                 # Before what is kept is left out: the other names of a kept file become links to it.

@@ -7,6 +7,7 @@ read in one go.
 import contextlib
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -115,7 +116,10 @@ def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
 
 
 def _verify_piece(repository: Repository, target: Target, piece: Piece) -> None:
-    descriptor = target.open_file(piece.path)
+    try:
+        descriptor = target.open_file(piece.path)
+    except PermissionError:
+        descriptor = _open_unreadable(target, piece)
     try:
         if piece.is_whole and os.fstat(descriptor).st_size != piece.size:
             raise DataDamaged("verifying found another size on the disk")
@@ -127,6 +131,18 @@ def _verify_piece(repository: Repository, target: Target, piece: Piece) -> None:
             offset += length
     finally:
         os.close(descriptor)
+
+
+def _open_unreadable(target: Target, piece: Piece) -> int:
+    """Open a file of ours that its mode keeps us from reading."""
+    status = target.status(piece.path)
+    permissions = 0 if status is None else stat.S_IMODE(status.st_mode)
+    target.change_mode(piece.path, permissions | stat.S_IRUSR)
+    try:
+        return target.open_file(piece.path)
+    finally:
+        # Another piece of the file may be in the middle of this too, so that the right comes from the snapshot.
+        target.change_mode(piece.path, permissions & ~stat.S_IRUSR | piece.node.mode & stat.S_IRUSR)
 
 
 def _reason(error: EngineError | OSError) -> str:

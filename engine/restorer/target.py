@@ -87,6 +87,25 @@ class Target:
         os.mkdir(path[-1], 0o700, dir_fd=self.descriptor(path[:-1]))
         return True
 
+    def open_up(self, path: Path) -> None:
+        """Let whoever owns a directory write into it until it gets its metadata, even if its mode does not. Raises OSError."""
+        status = self.status(path)
+        if status is None or status.st_mode & stat.S_IRWXU == stat.S_IRWXU:
+            return
+        if os.geteuid() == status.st_uid != 0:
+            self.change_mode(path, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
+
+    def change_mode(self, path: Path, permissions: int) -> None:
+        """Change the mode of an entry that need not be readable, and never that of a link's target. Raises OSError."""
+        descriptor = os.open(path[-1], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.descriptor(path[:-1]))
+        try:
+            if stat.S_ISLNK(os.fstat(descriptor).st_mode):
+                raise UnsafePath("a link took the place of the entry")
+            # A descriptor of this kind cannot be given to fchmod.
+            os.chmod(f"/proc/self/fd/{descriptor}", permissions)
+        finally:
+            os.close(descriptor)
+
     def make_file(self, path: Path) -> int:
         """Return a descriptor of a new, empty file, in the place of whatever stood there. Raises OSError."""
         parent = self.descriptor(path[:-1])

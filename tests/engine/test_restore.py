@@ -1,7 +1,11 @@
 """A restore brings back what was saved, to the last bit, whichever of restic and the engine wrote or restores it."""
 
 import hashlib
+import multiprocessing
 import os
+import shutil
+import stat
+import tempfile
 import threading
 from pathlib import Path
 
@@ -20,6 +24,7 @@ from engine.repository import Repository
 from engine.restorer import pieces
 from engine.restorer.pieces import HOLE_STEP
 from engine.snapshot import find_snapshot
+from tests.engine.conftest import PASSWORD
 
 DAY_NS = 86_400 * 10**9
 
@@ -352,6 +357,58 @@ def test_files_that_failed_are_restored_by_the_next_try(repository, of_all_sizes
         assert restore(again(repository), "latest", str(target), overwrite=mode).errors >= 2
     assert restore(again(repository), "latest", str(target), overwrite=mode).errors == 0
     assert compare(of_all_sizes, target) == []
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def shared_directory():
+    """A directory that others than root may enter."""
+    path = Path(tempfile.mkdtemp(dir="/tmp"))
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path)
+
+
+def as_nobody(location, target, results):
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    told = []
+    for _ in range(2):
+        opened = Repository.open(open_store(str(location)), PASSWORD)
+        restore(opened, "latest", str(target), verify=True, on_error=lambda *one: told.append(one))
+    results.send(told)
+
+
+@pytest.mark.root
+def test_who_is_not_root_restores_all_that_is_his_and_may_do_so_again(location, shared_directory):
+    source = shared_directory / "source"
+    (source / "read only").mkdir(parents=True)
+    for name in ("attributes", "unreadable", "setuid", "read only/file"):
+        (source / name).write_bytes(b"content")
+    os.setxattr(source / "attributes", "user.kept", b"1")
+    for path in (source, *source.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    os.chown(source / "setuid", 1234, 1234)
+    for name, mode in (("attributes", 0o444), ("unreadable", 0), ("setuid", 0o6755), ("read only", 0o555)):
+        (source / name).chmod(mode)
+    repository = shutil.copytree(location, shared_directory / "repository")
+    backup(Repository.open(open_store(str(repository)), PASSWORD), [source], host="h")
+    for path in (repository, *repository.rglob("*")):
+        path.chmod(0o755)
+    ours, theirs = multiprocessing.Pipe()
+    target = shared_directory / "target"
+    process = multiprocessing.get_context("fork").Process(target=as_nobody, args=(repository, target, theirs))
+    process.start()
+    process.join()
+    assert ours.poll()
+    assert ours.recv() == []
+    found = Path(f"{target}{source}")
+    assert os.getxattr(found / "attributes", "user.kept") == b"1"
+    modes = [stat.S_IMODE((found / name).stat().st_mode) for name in ("attributes", "unreadable", "setuid", "read only")]
+    assert modes == [0o444, 0, 0o755, 0o555]
 
 
 def test_a_cancelled_restore_leaves_no_file_that_is_not_complete(repository, of_all_sizes, target, monkeypatch):
