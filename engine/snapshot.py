@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -195,14 +195,25 @@ def load_snapshot(files: SnapshotFiles, snapshot_id: str) -> Snapshot:
         raise SnapshotNotFound(f"there is no snapshot {snapshot_id}") from error
 
 
-def iter_snapshots(files: SnapshotFiles) -> Iterator[Snapshot]:
-    """Every snapshot, in no particular order; one that is removed meanwhile is left out."""
+OnDamaged = Callable[[str, DataDamaged], None]
+
+
+def iter_snapshots(files: SnapshotFiles, on_damaged: OnDamaged | None = None) -> Iterator[Snapshot]:
+    """Every snapshot, in no particular order; one that is removed meanwhile is left out.
+
+    `on_damaged` is told (full id, error) of those that cannot be read, which are left out. Without it raises DataDamaged.
+    """
     names = [name for name, _ in files.store.list(FileKind.SNAPSHOTS)]
 
     def load(name: str) -> Snapshot | None:
         try:
             return load_snapshot(files, name)
         except SnapshotNotFound:
+            return None
+        except DataDamaged as error:
+            if on_damaged is None:
+                raise
+            on_damaged(name, error)
             return None
 
     if len(names) < 2:
@@ -213,14 +224,20 @@ def iter_snapshots(files: SnapshotFiles) -> Iterator[Snapshot]:
 
 
 def find_snapshot(
-    files: SnapshotFiles, name: str, *, host: str | None = None, paths: Sequence[str] = ()
+    files: SnapshotFiles,
+    name: str,
+    *,
+    host: str | None = None,
+    paths: Sequence[str] = (),
+    on_damaged: OnDamaged | None = None,
 ) -> Snapshot:
     """The one snapshot that `name` means: an id, the beginning of one, or ``latest``.
 
-    `host` and `paths` narrow ``latest`` down. Raises SnapshotNotFound when none fits, or a prefix fits several.
+    `host` and `paths` narrow ``latest`` down, which is the newest of those that can be read if `on_damaged` is told of the
+    others. Raises SnapshotNotFound when none fits, or a prefix fits several; DataDamaged.
     """
     if name == "latest":
-        found = latest_snapshot(iter_snapshots(files), host=host, paths=paths)
+        found = latest_snapshot(iter_snapshots(files, on_damaged), host=host, paths=paths)
         if found is None:
             raise SnapshotNotFound("there is no snapshot yet that fits")
         return found

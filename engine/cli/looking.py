@@ -14,7 +14,9 @@ from engine.terminal import size_text
 def snapshots(run: Run) -> int:
     from engine.commands.snapshots import list_snapshots
 
-    found = list_snapshots(run.open())
+    found = list_snapshots(
+        run.open(), on_damaged=lambda name, error: run.tell_unreadable(f"snapshots/{name}".encode(), str(error))
+    )
     if run.options.json:
         print(json.dumps(list(map(snapshot_message, found))))
         return DONE

@@ -20,7 +20,7 @@ from engine.archiver.large import LargeFiles
 from engine.archiver.targets import NothingToBackUp, absolute_path, arrange_targets
 from engine.archiver.worker import WorkerSettings
 from engine.archiver.workers import end_workers, start_workers, usable_processors
-from engine.errors import Cancelled
+from engine.errors import Cancelled, DataDamaged
 from engine.filter import compile_patterns
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
@@ -65,9 +65,9 @@ def backup(
     """Take a snapshot of `paths` and return what was done.
 
     `excludes`: restic's patterns. `parent`: a snapshot whose unchanged files are not read again; "auto" is the newest one of
-    this host and these paths, None reads everything. `on_unreadable` is called with a path and the reason. Forks worker
-    processes, so it is to be called from a process that can be forked. Raises NothingToBackUp, Cancelled, InvalidPattern,
-    RepositoryLocked, LockLost and StoreError's family; nothing that was written by then does harm.
+    this host and these paths, None reads everything. `on_unreadable` is called with a path and the reason, of a damaged snapshot
+    too. Forks worker processes, so it is to be called from a process that can be forked. Raises NothingToBackUp, Cancelled,
+    InvalidPattern, RepositoryLocked, LockLost and StoreError's family; nothing that was written by then does harm.
     """
     started = clock.monotonic()
     begun = datetime.now(UTC).astimezone()
@@ -79,7 +79,7 @@ def backup(
     keep_freed_buffers()
     with repository.lock() as lock:
         repository.load_index()
-        older = _choose_parent(repository, parent, host, targets, taken)
+        older = _choose_parent(repository, parent, host, targets, taken, unreadable)
         if older is not None and older.summary is not None:
             meter.bytes_total = older.summary.total_bytes_processed
             meter.files_total = older.summary.total_files_processed
@@ -175,14 +175,24 @@ def _readable_targets(
 
 
 def _choose_parent(
-    repository: Repository, parent: str | None, host: str, targets: list[bytes], taken: datetime
+    repository: Repository,
+    parent: str | None,
+    host: str,
+    targets: list[bytes],
+    taken: datetime,
+    on_unreadable: Callable[[bytes, str], None],
 ) -> Snapshot | None:
     if parent is None:
         return None
     if parent != AUTO_PARENT:
         return find_snapshot(repository, parent)
     paths = [os.fsdecode(target) for target in targets]
-    return latest_snapshot(iter_snapshots(repository), host=host, paths=paths, not_after=taken)
+
+    def tell(name: str, error: DataDamaged) -> None:
+        # No error of this backup: it misses nothing.
+        on_unreadable(f"snapshots/{name}".encode(), str(error))
+
+    return latest_snapshot(iter_snapshots(repository, tell), host=host, paths=paths, not_after=taken)
 
 
 def _user_name() -> str:

@@ -21,7 +21,7 @@ from typing import Literal
 from engine.allocation import keep_freed_buffers
 from engine.blob import BlobType
 from engine.commands.ls import find_node
-from engine.errors import Cancelled, EngineError, PathNotFound
+from engine.errors import Cancelled, DataDamaged, EngineError, PathNotFound
 from engine.filter import compile_patterns
 from engine.locks import hold_lock_if_allowed
 from engine.node import Node
@@ -74,7 +74,7 @@ def restore(
     `include`: absolute paths inside the snapshot; `include_patterns`: patterns of what is restored besides; all is if both are
     empty. `exclude`: patterns of what is not. `overwrite` says what happens to files that are there: `if-changed` leaves those
     of same size and modification time, `if-newer` those that are newer. `verify` reads everything back and compares hashes.
-    `on_error` is told path and reason of what could not be restored.
+    `on_error` is told path and reason of what could not be restored, and of a damaged snapshot, which `latest` leaves out.
     A shared lock keeps others from deleting what is being read, if the store lets us write one.
     Raises SnapshotNotFound, PathNotFound if something to include is not there, InvalidPattern, RepositoryLocked, Cancelled,
     EngineError if nothing at all can be done.
@@ -88,12 +88,17 @@ def restore(
         compile_patterns(include_patterns) if include_patterns else None,
     )
     with hold_lock_if_allowed(repository):
-        found = find_snapshot(repository, snapshot) if isinstance(snapshot, str) else snapshot
+        damaged: list[tuple[str, DataDamaged]] = []
+        found = snapshot
+        if isinstance(found, str):
+            found = find_snapshot(repository, found, on_damaged=lambda name, error: damaged.append((name, error)))
         # Afterwards, since a snapshot that has just been saved is in no index that was read before.
         if not repository.index.has(BlobType.TREE, found.tree):
             repository.load_index()
         _refuse_missing(repository, found, include)
         run = _Restore(repository, os.fsencode(target), overwrite, on_progress, on_error, cancel or threading.Event())
+        for name, error in damaged:
+            run.warn(f"snapshots/{name}".encode(), str(error))
         return run.run(found.tree, selection, verify)
 
 

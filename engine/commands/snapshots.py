@@ -4,12 +4,17 @@ from collections.abc import Sequence
 
 from engine.errors import EngineError, SnapshotNotFound
 from engine.repository import Repository
-from engine.snapshot import EVERY_SNAPSHOT, Snapshot, SnapshotFilter, find_snapshot, iter_snapshots
+from engine.snapshot import EVERY_SNAPSHOT, OnDamaged, Snapshot, SnapshotFilter, find_snapshot, iter_snapshots
 
 
-def list_snapshots(repository: Repository, only: SnapshotFilter = EVERY_SNAPSHOT) -> list[Snapshot]:
-    """Return all snapshots, or those that `only` means, the oldest first. Raises DataDamaged, StoreError."""
-    return sorted(filter(only.matches, iter_snapshots(repository)), key=lambda snapshot: snapshot.time)
+def list_snapshots(
+    repository: Repository, only: SnapshotFilter = EVERY_SNAPSHOT, on_damaged: OnDamaged | None = None
+) -> list[Snapshot]:
+    """Return all snapshots, or those that `only` means, the oldest first.
+
+    Raises StoreError, and DataDamaged unless `on_damaged` is told instead.
+    """
+    return sorted(filter(only.matches, iter_snapshots(repository, on_damaged)), key=lambda snapshot: snapshot.time)
 
 
 def choose_snapshots(repository: Repository, names: Sequence[str], only: SnapshotFilter) -> list[Snapshot]:

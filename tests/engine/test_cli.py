@@ -132,6 +132,22 @@ def test_a_damaged_repository_fails_the_check(engine, source, location):
     assert b"problems found" in out
 
 
+def test_a_damaged_snapshot_is_told_and_keeps_nobody_from_the_others(engine, source, location, tmp_path):
+    engine("backup", source)
+    sound = {path.name for path in (location / "snapshots").iterdir()}
+    engine("backup", source)
+    (damaged,) = (path for path in (location / "snapshots").iterdir() if path.name not in sound)
+    damaged.chmod(0o600)
+    damaged.write_bytes(b"no snapshot")
+    told = f"snapshots/{damaged.name}: ".encode()
+    status, out, err = engine("snapshots")
+    assert (status, out.splitlines()[-1], told in err) == (0, b"1 snapshots", True)
+    status, out, err = engine("backup", source)
+    assert (status, b"2 unmodified" in out, told in err) == (0, True, True)
+    status, out, err = engine("restore", "latest", "-t", tmp_path / "target")
+    assert (status, b"restored 2 files" in out, told in err) == (1, True, True)
+
+
 def test_the_password_may_stand_in_a_file(engine, monkeypatch, tmp_path):
     monkeypatch.delenv("RESTIC_PASSWORD")
     assert engine("snapshots")[2] == b"engine: a password is needed: give --password-file or RESTIC_PASSWORD\n"
