@@ -278,6 +278,11 @@ def go_string(text: str) -> str:
     return _HTML_SPECIAL.sub(lambda found: f"\\u{ord(found.group()):04x}", quoted)
 
 
+def replace_undecodable(text: str) -> str:
+    """Text as Go keeps it where only UTF-8 may stand: with the replacement character for each byte that is none."""
+    return _NOT_UTF8.sub("\ufffd", text)
+
+
 def quote_name(name: bytes) -> str:
     """A name as JSON string: Go-quoted first (so that any bytes survive), then JSON-escaped."""
     return go_string(_go_quote(name))

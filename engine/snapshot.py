@@ -18,7 +18,7 @@ import msgspec
 
 from engine.errors import DataDamaged, EngineError, FileMissing, SnapshotNotFound
 from engine.gotime import format_time, parse_zoned_time
-from engine.node import go_string
+from engine.node import go_string, replace_undecodable
 from engine.store import FileKind, Store
 
 _READERS = 4
@@ -116,7 +116,7 @@ class Snapshot:
             counts = ",".join(f'"{name}":{getattr(self.summary, name)}' for name in _COUNTS)
             start, end = format_time(self.summary.backup_start), format_time(self.summary.backup_end)
             fields.append(f'"summary":{{"backup_start":"{start}","backup_end":"{end}",{counts}}}')
-        return ("{" + ",".join(fields) + "}").encode("utf-8", "replace")
+        return replace_undecodable("{" + ",".join(fields) + "}").encode("utf-8", "replace")
 
     @classmethod
     def decode(cls, content: bytes, snapshot_id: str) -> Snapshot:
@@ -159,7 +159,7 @@ class SnapshotFilter:
         return (
             (not self.hosts or snapshot.hostname in self.hosts)
             and (not self.tags or any(map(snapshot.has_tags, self.tags)))
-            and {posixpath.normpath(path) for path in self.paths} <= set(snapshot.paths)
+            and _paths_as_stored(self.paths) <= set(snapshot.paths)
         )
 
 
@@ -285,7 +285,7 @@ def latest_snapshot(
     not_after: datetime | None = None,
 ) -> Snapshot | None:
     """The newest of the snapshots of a host that contains all the paths. It is the parent of the next of them."""
-    wanted = {posixpath.normpath(path) for path in paths}
+    wanted = _paths_as_stored(paths)
     fitting = (
         snapshot
         for snapshot in snapshots
@@ -297,6 +297,10 @@ def latest_snapshot(
 
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _paths_as_stored(paths: Iterable[str]) -> set[str]:
+    return {replace_undecodable(posixpath.normpath(path)) for path in paths}
 
 
 def _encode_list(texts: Iterable[str]) -> str:

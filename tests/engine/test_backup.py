@@ -205,6 +205,18 @@ def test_a_snapshot_says_what_was_asked_for(repository, source):
     assert snapshot.summary.data_added == summary.bytes_added
 
 
+@pytest.mark.restic
+def test_a_path_that_is_not_utf_8_finds_its_parent_and_is_written_as_restic_does(repository, location, tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff\xc3"
+    os.mkdir(path)
+    with open(path + b"/file", "wb") as file:
+        file.write(b"content")
+    backup(repository, [path], host="h")
+    assert backup(repository, [path], host="h").files_unmodified == 1
+    restic(location, "backup", path)
+    assert {snapshot.paths for snapshot in iter_snapshots(repository)} == {(f"{tmp_path}/\ufffd\ufffd",)}
+
+
 def test_the_parent_is_not_taken_from_another_host_nor_from_the_future(repository, source):
     now = datetime.now(UTC)
     backup(repository, [source], host="other")
