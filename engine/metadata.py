@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 from functools import lru_cache
 
-from engine.node import TYPE_OF_FORMAT, Node, go_mode, stat_json, unix_permissions
+from engine.node import TYPE_OF_FORMAT, Node, go_mode, replace_undecodable, stat_json, unix_permissions
 
 _NO_XATTRS = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES)
 
@@ -146,7 +146,7 @@ def read_xattrs(path: bytes | int) -> tuple[tuple[str, bytes], ...]:
 def user_name(uid: int) -> str:
     """The name of a user id, empty when the machine knows none."""
     try:
-        return pwd.getpwuid(uid).pw_name
+        return replace_undecodable(pwd.getpwuid(uid).pw_name)
     except KeyError:
         return ""
 
@@ -155,7 +155,7 @@ def user_name(uid: int) -> str:
 def group_name(gid: int) -> str:
     """The name of a group id, empty when the machine knows none."""
     try:
-        return grp.getgrgid(gid).gr_name
+        return replace_undecodable(grp.getgrgid(gid).gr_name)
     except KeyError:
         return ""
 

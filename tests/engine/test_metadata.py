@@ -1,12 +1,15 @@
 """Metadata is read from a path and given to another one."""
 
+import grp
 import os
+import pwd
 import socket
 import stat
+from types import SimpleNamespace
 
 import pytest
 
-from engine.metadata import apply_metadata, read_node
+from engine.metadata import apply_metadata, group_name, read_node, user_name
 from tests.engine.trees import write_every_kind
 
 
@@ -43,6 +46,13 @@ def test_a_descriptor_serves_as_well_as_a_path(tmp_path):
         assert apply_metadata(node, os.fsencode(other), descriptor=file.fileno()) == []
     assert os.getxattr(other, "user.kept") == b"1"
     assert other.stat().st_mtime_ns == path.stat().st_mtime_ns
+
+
+def test_names_of_users_and_groups_that_are_not_utf_8_can_be_stored(monkeypatch):
+    name = b"J\xfcrgen".decode("utf-8", "surrogateescape")
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_name=name))
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: SimpleNamespace(gr_name=name))
+    assert (user_name(4_000_000_001), group_name(4_000_000_001)) == ("J\ufffdrgen", "J\ufffdrgen")
 
 
 def test_a_socket_is_not_backed_up(tmp_path):
