@@ -56,7 +56,7 @@ class Holder:
                 str(fields.get("username", "")),
                 int(fields.get("pid", 0)),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataDamaged("a lock file is damaged") from error
 
     def is_stale(self, now: datetime) -> bool:

@@ -140,7 +140,7 @@ class Snapshot:
                 summary=_decode_summary(summary) if summary else None,
                 id=snapshot_id,
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise DataDamaged(f"the snapshot {snapshot_id[:8]} is damaged") from error
 
 

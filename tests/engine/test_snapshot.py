@@ -66,7 +66,15 @@ def test_unknown_fields_and_absent_ones_are_no_damage():
     assert loaded.paths == ()
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"time":"yesterday","tree":"00","paths":[]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"[]", b"{}", b'{"time":"yesterday","tree":"00","paths":[]}', b"[" * 100_000,
+        *(f'{{"time":"{time}","tree":"00","paths":[]}}'.encode() for time in (
+            "0000-01-01T00:00:00Z", "9999-12-31T23:59:59-23:00", "2024-01-01T00:00:00+99:00")),
+        b'{"time":"2024-01-01T00:00:00Z","tree":"00","paths":[],"uid":1e999}',
+    ],
+)  # fmt: skip
 def test_what_is_no_snapshot_is_reported_as_damage(content):
     with pytest.raises(DataDamaged):
         Snapshot.decode(content, "f" * 64)
