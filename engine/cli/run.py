@@ -108,9 +108,9 @@ def snapshot_message(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def read_password(file: str) -> str:
-    """Return the first line's worth of a password file. Raises EngineError, OSError."""
+    """Return a password file's content without the white space around it, as restic does. Raises EngineError, OSError."""
     try:
         with open(file, encoding="utf-8") as lines:
-            return lines.read().rstrip("\r\n")
+            return lines.read().strip()
     except UnicodeDecodeError as error:
         raise EngineError(f"the password file {file} is not text in UTF-8") from error

@@ -151,7 +151,7 @@ def test_a_damaged_snapshot_is_told_and_keeps_nobody_from_the_others(engine, sou
 def test_the_password_may_stand_in_a_file(engine, monkeypatch, tmp_path):
     monkeypatch.delenv("RESTIC_PASSWORD")
     assert engine("snapshots")[2] == b"engine: a password is needed: give --password-file or RESTIC_PASSWORD\n"
-    (tmp_path / "password").write_text(PASSWORD + "\n")
+    (tmp_path / "password").write_text(f" {PASSWORD}\t \r\n\n")
     assert engine("snapshots", "-p", tmp_path / "password")[0] == 0
     monkeypatch.setenv("RESTIC_PASSWORD_FILE", str(tmp_path / "password"))
     assert engine("snapshots")[0] == 0
