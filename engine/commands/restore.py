@@ -215,6 +215,8 @@ class _Restore:
                     if is_taken or is_made:
                         self.directories.append((path, node))
                     continue
+                if node.type == "socket":  # it is nothing without who listens; restic makes none either
+                    continue
                 # Before what is kept is left out: the other names of a kept file become links to it.
                 first = first_of_link.setdefault((node.device_id, node.inode), path) if node.links > 1 else path
                 if self.keeps_existing(path, node):

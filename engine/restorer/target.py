@@ -135,6 +135,8 @@ class Target:
 
     def make_special(self, path: Path, node: Node) -> None:
         """Make a symbolic link, fifo or device in the place of whatever stood there. Raises OSError."""
+        if node.type not in ("symlink", "fifo", "dev", "chardev"):
+            raise UnsafePath(f"the entry is of an unknown type ({node.type})")
         parent = self.descriptor(path[:-1])
         with contextlib.suppress(FileNotFoundError):
             self.remove(path)
@@ -142,11 +144,9 @@ class Target:
             os.symlink(node.linktarget, path[-1], dir_fd=parent)
         elif node.type == "fifo":
             os.mkfifo(path[-1], 0o600, dir_fd=parent)
-        elif node.type in ("dev", "chardev"):
+        else:
             kind = stat.S_IFBLK if node.type == "dev" else stat.S_IFCHR
             os.mknod(path[-1], 0o600 | kind, node.device, dir_fd=parent)
-        else:
-            raise UnsafePath(f"the entry is of an unknown type ({node.type})")
 
     def link(self, existing: Path, path: Path) -> None:
         """Make a hard link to an entry that was restored before. Raises OSError."""

@@ -109,6 +109,15 @@ def test_a_name_that_is_no_single_component_is_refused_and_the_others_are_restor
     assert found_below(field / "target") == ["first", "last"]
 
 
+def test_an_entry_that_cannot_be_made_leaves_what_stands_there(hostile, run, field):
+    for name in ("socket", "irregular"):
+        (field / "target" / name).write_bytes(b"precious")
+    told = run(hostile.snapshot(node("socket", "socket"), node("irregular", "irregular")))
+    assert told == [(b"/irregular", "the entry is of an unknown type (irregular)")]
+    for name in ("socket", "irregular"):
+        assert (field / "target" / name).read_bytes() == b"precious"
+
+
 def test_a_name_that_stands_twice_is_made_once(hostile, run, field):
     told = run(hostile.snapshot(hostile.file("a", b"first"), hostile.file("a", b"second")))
     assert told == [(b"/a", "the name stands twice in its directory")]
