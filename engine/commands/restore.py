@@ -208,7 +208,7 @@ class _Restore:
             try:
                 if node.is_dir:
                     # What only leads to the selection is left as it stands, if it does.
-                    is_made = self.target.make_directory(path)
+                    is_made = self.target.make_directory(path, may_replace=self.overwrite != "never")
                     is_taken = selection.takes(path)
                     if is_taken and not is_made:
                         self.target.open_up(path)

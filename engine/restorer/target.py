@@ -6,6 +6,7 @@ descriptor of the directory they belong to.
 """
 
 import contextlib
+import errno
 import os
 import stat
 from collections import OrderedDict
@@ -77,12 +78,14 @@ class Target:
         except FileNotFoundError:
             return None
 
-    def make_directory(self, path: Path) -> bool:
+    def make_directory(self, path: Path, *, may_replace: bool = True) -> bool:
         """Make a directory, in the place of whatever else stands there; return False if it is there. Raises OSError."""
         status = self.status(path)
         if status is not None and stat.S_ISDIR(status.st_mode):
             return False
         if status is not None:
+            if not may_replace:
+                raise FileExistsError(errno.EEXIST, "something else stands in the place of the directory")
             self.remove(path)
         os.mkdir(path[-1], 0o700, dir_fd=self.descriptor(path[:-1]))
         return True

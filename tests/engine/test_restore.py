@@ -205,6 +205,19 @@ def test_a_large_file_is_restored_in_pieces(repository, tmp_path, target):
     assert os.stat(f"{target}{source}/file").st_blocks * 512 < 26 << 20
 
 
+def test_a_file_in_the_place_of_a_directory_is_left_and_told_if_nothing_may_be_overwritten(repository, small, target):
+    backup(repository, [small], host="h")
+    there = target / str(small / "sub").lstrip("/")
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"local")
+    told = {}
+    summary = restore(again(repository), "latest", str(target), overwrite="never", on_error=told.__setitem__)
+    assert (there.read_bytes(), summary.errors) == (b"local", 1)
+    assert told == {os.fsencode(small / "sub"): "something else stands in the place of the directory"}
+    assert restore(again(repository), "latest", str(target), overwrite="if-newer").errors == 0
+    assert (there / "c.txt").read_bytes() == b"content of c"
+
+
 @pytest.mark.parametrize("size", [1, HOLE_STEP - 1, HOLE_STEP, HOLE_STEP + 1, 2 * HOLE_STEP])
 def test_a_file_of_zeros_has_its_size_again(repository, tmp_path, target, size):
     source = tmp_path / "zeros"
