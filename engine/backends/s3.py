@@ -249,6 +249,8 @@ def failing_store(url: str, what: str) -> Iterator[None]:
         raise StoreUnreachable(f"the store at {url} does not answer") from error
     except ParamValidationError as error:
         raise StoreError(f"the store at {url} cannot have {what}: the name is not allowed") from error
+    except RecursionError as error:  # boto3 follows one that leads nowhere until it cannot
+        raise StoreError(f"the store at {url} answers with a redirect: is it http or https, and the region right?") from error
     except (HTTPClientError, BotoCoreError) as error:
         raise StoreError(f"the store at {url} failed at {what}: {type(error).__name__}") from error
     except ValueError as error:
