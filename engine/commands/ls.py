@@ -4,12 +4,14 @@ Both are safe beside other threads and start no processes, since the server brow
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 from engine.blob import BlobType
-from engine.errors import PathNotFound, SnapshotNotFound
+from engine.errors import DataDamaged, PathNotFound, SnapshotNotFound
 from engine.node import Node
 from engine.repository import Repository
+from engine.restorer import plan
 from engine.snapshot import Snapshot, find_snapshot
 from engine.tree import iter_nodes
 
@@ -62,13 +64,14 @@ def open_directory(repository: Repository, name: str) -> tuple[Snapshot, bytes]:
 def walk(repository: Repository, snapshot: Snapshot | str, path: bytes = b"/") -> Iterator[tuple[bytes, Node]]:
     """Yield every entry below `path` (and the one at `path`, unless it is the root) with its absolute path.
 
-    A directory comes before its entries. Raises as `find_node` does.
+    A directory comes before its entries. Raises as `find_node` does, DataDamaged also for a snapshot made to have no end.
     """
     node = find_node(repository, snapshot, path)
     here = b"/" + b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
     if node.name:
         yield here, node
     pending = [(here.rstrip(b"/"), node.subtree)]
+    visits: Counter[bytes] = Counter()
     while pending:
         parent, subtree = pending.pop()
         if subtree is None:
@@ -78,6 +81,10 @@ def walk(repository: Repository, snapshot: Snapshot | str, path: bytes = b"/") -
             yield parent + b"/" + entry.name, entry
             if entry.is_dir:
                 below.append((parent + b"/" + entry.name, entry.subtree))
+        if below:
+            visits[subtree] += 1
+            if visits[subtree] > plan.VISITS_LIMIT:
+                raise DataDamaged(f"{parent.decode(errors='replace')}: {plan.NESTED_TOO_OFTEN}")
         pending.extend(reversed(below))
 
 

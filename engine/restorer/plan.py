@@ -24,6 +24,7 @@ TASK_FILES = 256
 # Trees of directories may be shared, but one that is met so often is a bomb: forty levels of two names each for one tree
 # would be restored for years. Trees of files only are bounded by their number.
 VISITS_LIMIT = 10_000
+NESTED_TOO_OFTEN = "the same directories are nested in the snapshot over and over again"
 
 Report = Callable[[bytes, str], None]
 
@@ -84,7 +85,7 @@ def walk(repository: Repository, tree: bytes, selection: Selection, report: Repo
         if any(node.is_dir for node in nodes):
             visits[tree_id] += 1
             if visits[tree_id] > VISITS_LIMIT:
-                report(shown(parent), "the same directories are nested in the snapshot over and over again")
+                report(shown(parent), NESTED_TOO_OFTEN)
                 continue
         seen: set[bytes] = set()
         below: list[tuple[Path, bytes]] = []

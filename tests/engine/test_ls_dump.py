@@ -1,15 +1,22 @@
 """Listing and dumping show what is in a snapshot, as restic would."""
 
+import hashlib
 import io
 import os
 import tarfile
+from datetime import UTC, datetime
 
 import pytest
 
+from engine.blob import BlobType
 from engine.commands.backup import backup
 from engine.commands.dump import dump_file, dump_tar
 from engine.commands.ls import PathNotFound, find_node, list_directory, walk
 from engine.compare import compare_trees
+from engine.errors import DataDamaged
+from engine.node import Node
+from engine.snapshot import Snapshot
+from engine.tree import encode_tree
 
 
 @pytest.fixture
@@ -65,3 +72,17 @@ def test_a_directory_is_dumped_as_a_tar_archive_of_all_in_it(repository, source,
     kept = [line for line in compare_trees(os.fsencode(source), os.fsencode(tmp_path / "out"))
             if "modification time" not in line and "extended attributes" not in line]  # fmt: skip
     assert kept == []
+
+
+def test_directories_nested_over_and_over_again_are_damage_and_no_endless_walk(repository, monkeypatch):
+    monkeypatch.setattr("engine.restorer.plan.VISITS_LIMIT", 50)
+    nodes = [Node(b"leaf", "file", content=())]
+    with repository.writer() as writer:
+        for _ in range(12):
+            content = encode_tree(nodes)
+            tree = hashlib.sha256(content).digest()
+            writer.add_blob(BlobType.TREE, tree, content)
+            nodes = [Node(name, "dir", subtree=tree) for name in (b"a", b"b")]
+    bomb = Snapshot(datetime.now(UTC), tree, ("/",))
+    with pytest.raises(DataDamaged, match="over and over again"):
+        list(walk(repository, bomb))
