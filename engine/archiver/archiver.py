@@ -83,6 +83,7 @@ class _Job:
     part: int = 0
     names: tuple[bytes, ...] | None = None
     previous: bytes | None = None
+    are_targets: bool = False
 
 
 class Archiver:
@@ -157,7 +158,7 @@ class Archiver:
             directory.waiting += 1
             if name in target.targets:
                 tree = None if older is None else join_nodes([older.to_json()])
-                self._ready.append([_Job(directory, part, (name,), tree)])
+                self._ready.append([_Job(directory, part, (name,), tree, are_targets=True)])
                 continue
             below = target.below[name]
             directory.parts[part].append(None)
@@ -207,7 +208,8 @@ class Archiver:
                 self._next_number += 1
                 self._jobs[self._next_number] = job
                 tree = job.directory.previous_tree if job.names is None else None
-                messages.append(DirectoryJob(self._next_number, job.directory.path, tree, job.names, job.previous))
+                path = job.directory.path
+                messages.append(DirectoryJob(self._next_number, path, tree, job.names, job.previous, job.are_targets))
             worker.send(messages)
         while self._large_waiting and self._large_running < LARGE_FILES_AHEAD:
             self._read_large(*self._large_waiting.popleft())

@@ -55,10 +55,15 @@ class DirectoryLister:
             path = root + name
             if self._excludes and self._excludes.matches(path):
                 continue
+            status = None
             try:
-                entry = self._entry(path, name, previous.get(name), listing)
+                status = os.lstat(path)
+                entry = self._entry(path, name, status, previous.get(name), listing)
             except OSError as error:
-                listing.unreadable.append((path, reason(error)))
+                # What went between the listing and now was not there when it was looked at.
+                is_gone = status is None and isinstance(error, FileNotFoundError)
+                if not is_gone or job.are_targets:
+                    listing.unreadable.append((path, reason(error)))
                 continue
             if entry is not None:
                 listing.entries.append(entry)
@@ -79,8 +84,9 @@ class DirectoryLister:
         except EngineError:
             return {}
 
-    def _entry(self, path: bytes, name: bytes, previous: RawNode | None, listing: Listing) -> str | Subdirectory | LargeFile | None:
-        status = os.lstat(path)
+    def _entry(
+        self, path: bytes, name: bytes, status: os.stat_result, previous: RawNode | None, listing: Listing
+    ) -> str | Subdirectory | LargeFile | None:
         if previous is not None and self._trusts_attributes:
             start = stat_head(name, status)
             if start and previous.text.startswith(start):

@@ -13,6 +13,7 @@ class DirectoryJob:
     """List a directory, or those of its entries that have `names`.
 
     What the parent snapshot has of it is the tree with the id `previous_tree`, or the content `previous` of a tree.
+    `are_targets`: somebody asked for these names, so that one that is not there is missed.
     """
 
     number: int
@@ -20,6 +21,7 @@ class DirectoryJob:
     previous_tree: bytes | None = None
     names: tuple[bytes, ...] | None = None
     previous: bytes | None = None
+    are_targets: bool = False
 
 
 @dataclass(frozen=True, slots=True)

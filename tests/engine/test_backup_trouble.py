@@ -218,6 +218,24 @@ def test_what_has_extended_attributes_that_cannot_be_read_is_saved_without_them_
     assert [find_node(repository, second.snapshot_id, path).xattrs for path in paths] == [(("user.kept", b"1"),)] * 4
 
 
+@pytest.mark.parametrize("is_target", [False, True])
+def test_what_vanishes_before_it_is_looked_at_is_missed_only_if_it_was_asked_for(repository, source, monkeypatch, is_target):
+    gone, real = source / "inner" / "small-3", os.lstat
+
+    def lstat(path):
+        # Targets are looked at once before.
+        if path == os.fsencode(gone) and os.getpid() != parent:
+            raise FileNotFoundError(2, "No such file or directory")
+        return real(path)
+
+    parent = os.getpid()
+    monkeypatch.setattr(directory.os, "lstat", lstat)
+    reported = []
+    targets = [source / "large", *([gone] if is_target else [source / "inner"])]
+    backup(repository, targets, host="h", on_unreadable=lambda path, why: reported.append(path))
+    assert reported == ([os.fsencode(gone)] if is_target else [])
+
+
 def test_a_directory_that_vanishes_is_reported_once(repository, source, monkeypatch):
     real = os.listdir
 
