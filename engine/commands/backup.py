@@ -5,6 +5,7 @@ What cannot be read is reported and left out, and the snapshot is written all th
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import threading
@@ -20,7 +21,8 @@ from engine.archiver.large import LargeFiles
 from engine.archiver.targets import NothingToBackUp, absolute_path, arrange_targets
 from engine.archiver.worker import WorkerSettings
 from engine.archiver.workers import end_workers, start_workers, usable_processors
-from engine.errors import Cancelled, DataDamaged
+from engine.commands.ls import find_node
+from engine.errors import Cancelled, DataDamaged, PathNotFound
 from engine.filter import compile_patterns
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
@@ -104,6 +106,8 @@ def backup(
             if estimate is not None:
                 estimate.stop()
             end_workers(workers)
+        if meter.errors and not archiver.counts.files_total:
+            _refuse_empty(repository, tree, targets, taken)
         counts = archiver.counts
         stored = writer.bytes_stored
         summary = SnapshotSummary(
@@ -169,9 +173,22 @@ def _readable_targets(
         else:
             targets.append(path)
     if not targets:
-        named = ", ".join(map(os.fsdecode, map(os.fsencode, paths)))
-        raise NothingToBackUp(f"none of the paths to back up can be read: {named}" if named else "no path to back up")
+        raise _nothing_readable(paths) if paths else NothingToBackUp("no path to back up")
     return targets
+
+
+def _refuse_empty(repository: Repository, tree: bytes, targets: list[bytes], taken: datetime) -> None:
+    """Raise NothingToBackUp if the tree has none of the targets: it would pass for a backup, and be the next one's parent."""
+    written = Snapshot(taken, tree, ())
+    for target in targets:
+        with contextlib.suppress(PathNotFound):
+            find_node(repository, written, target)
+            return
+    raise _nothing_readable(targets)
+
+
+def _nothing_readable(paths: Sequence[bytes | str]) -> NothingToBackUp:
+    return NothingToBackUp(f"none of the paths to back up can be read: {', '.join(map(os.fsdecode, map(os.fsencode, paths)))}")
 
 
 def _choose_parent(

@@ -16,6 +16,7 @@ import engine.packer
 import engine.writer
 from engine.archiver import batch, directory, large
 from engine.archiver.batch import SMALL_FILE
+from engine.archiver.targets import NothingToBackUp
 from engine.archiver.workers import WorkerDied
 from engine.backends import open_store
 from engine.backends.local import _LocalUpload
@@ -249,6 +250,27 @@ def test_a_directory_that_vanishes_is_reported_once(repository, source, monkeypa
     summary = backup(repository, [source], host="h", on_unreadable=lambda path, why: reported.append(os.path.basename(path)))
     assert reported == [b"inner"]
     assert (summary.errors, summary.files_total) == (1, 1)
+
+
+@pytest.mark.parametrize("also", [[], ["empty"]])
+def test_a_backup_that_could_read_none_of_its_targets_leaves_no_empty_snapshot(repository, location, source, monkeypatch, also):
+    (source.parent / "empty").mkdir()
+    real = os.listdir
+
+    def listdir(path):
+        if path == os.fsencode(source):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(directory.os, "listdir", listdir)
+    targets = [source, *(source.parent / name for name in also)]
+    if also:
+        assert backup(repository, targets, host="h").errors == 1
+    else:
+        with pytest.raises(NothingToBackUp, match="source"):
+            backup(repository, targets, host="h")
+    monkeypatch.undo()
+    assert len(os.listdir(location / "snapshots")) == len(also)
 
 
 def test_a_missing_target_is_reported_and_the_others_are_backed_up(repository, source, tmp_path):
