@@ -71,7 +71,11 @@ class LocalStore:
                 directories = [entry.path for entry in os.scandir(root) if entry.is_dir()]
         for directory in directories:
             with self.failing(directory), contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+                # A pack in another directory than its own cannot be read by its name, and so is not there.
+                digits = os.path.basename(directory) if kind is FileKind.DATA else ""
                 for entry in entries:
+                    if not entry.name.startswith(digits):
+                        continue
                     if not _is_partial(entry.name) and entry.is_file():
                         yield entry.name, entry.stat().st_size
 

@@ -64,6 +64,12 @@ def test_a_missing_pack_of_data_is_found(filled):
     assert found(filled) == [f"pack {pack.name} is missing"]
 
 
+def test_a_pack_in_a_directory_that_is_not_its_own_is_missing(filled):
+    pack = packs(filled)[0]
+    pack.rename(filled / "data" / ("00" if pack.parent.name != "00" else "01") / pack.name)
+    assert f"pack {pack.name} is missing" in found(filled)
+
+
 def test_a_missing_pack_of_trees_is_found_with_the_trees_in_it(filled):
     pack = packs(filled)[1]
     pack.unlink()
