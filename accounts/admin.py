@@ -74,12 +74,6 @@ class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
             protected = [*protected, gettext("the last administrator")]
         return deleted, counts, permissions, protected
 
-    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        if "password1" in form.cleaned_data:
-            # A new password ends what was opened with the old one.
-            end_tokens(obj)
-
 
 @admin.register(AuthToken)
 class TokenAdmin(ModelAdmin):

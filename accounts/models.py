@@ -13,6 +13,7 @@ from django.contrib.auth.hashers import acheck_password, check_password, make_pa
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from knox.models import AuthToken
 
 DIGEST = re.compile(r"[0-9a-fA-F]{32}")
 
@@ -46,6 +47,8 @@ class User(AbstractUser):
         OPERATOR = "operator", _("operator")
         VIEWER = "viewer", _("viewer")
 
+    has_new_password = False
+
     role = models.CharField(_("role"), max_length=16, choices=Role.choices, default=Role.VIEWER)
 
     objects: ClassVar[AccountManager] = AccountManager()
@@ -60,6 +63,10 @@ class User(AbstractUser):
         self.is_superuser = self.role == self.Role.ADMINISTRATOR
         self.is_staff = True
         super().save(*args, **kwargs)
+        if self.has_new_password:
+            # A new password ends what was opened with the old one, whichever page or command it comes from.
+            AuthToken.objects.filter(user=self).delete()
+            self.has_new_password = False
 
     def has_perm(self, perm: str, obj: Any = None) -> bool:
         """Whether the console lets the account do this. `perm`: `app.action_model`."""
@@ -87,11 +94,19 @@ class User(AbstractUser):
         return self.is_active and ranks.index(self.Role(self.role)) >= ranks.index(self.Role(role))
 
     def set_password(self, raw_password: str | None) -> None:
+        """Take the password that a person typed, None for one that nobody has; saving it ends the account's tokens."""
         self._password = raw_password
+        self.has_new_password = True
         self.password = make_password(None if raw_password is None else password_digest(raw_password))
 
+    def set_unusable_password(self) -> None:
+        self.set_password(None)
+
     def set_password_digest(self, digest: str) -> None:
-        """Store the credential given as the API gives it. `digest`: 32 hexadecimal digits."""
+        """Store the credential given as the API gives it. `digest`: 32 hexadecimal digits.
+
+        Which tokens end with it is for the caller to say (`accounts.managing.change_password`).
+        """
         if not is_password_digest(digest):
             raise ValueError("not an MD5 hex digest")
         self._password = None

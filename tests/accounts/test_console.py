@@ -3,6 +3,7 @@
 import pytest
 from django.test import Client as Browser
 from django.urls import reverse
+from knox.models import AuthToken
 
 from accounts.models import User
 from clients.models import Client, JoinToken
@@ -162,6 +163,29 @@ def test_an_account_is_made_with_the_password_as_typed(browser, db) -> None:
     user = User.objects.get(username="typed")
     assert user.check_password("as typed 123")
     assert (user.role, user.is_superuser) == ("viewer", False)
+
+
+def new_passwords(**fields: str) -> dict[str, str]:
+    typed = "another long word"
+    return dict.fromkeys(("password1", "password2", "new_password1", "new_password2"), typed) | fields
+
+
+@pytest.mark.parametrize("usable", [{"usable_password": "true"}, {"usable_password": "false", "unset-password": ""}])
+def test_a_password_that_an_administrator_sets_ends_the_tokens_of_the_account(browser, account, usable) -> None:
+    user = account("operator")
+    AuthToken.objects.create(user)
+    path = reverse("admin:auth_user_password_change", args=[user.pk])
+    assert browser("administrator").post(path, new_passwords(**usable)).status_code == 302
+    assert not user.auth_token_set.exists()
+
+
+def test_a_password_that_one_changes_oneself_ends_ones_tokens_and_not_the_session(browser, account) -> None:
+    client = browser("viewer")
+    AuthToken.objects.create(account("viewer"))
+    answer = client.post(reverse("admin:password_change"), new_passwords(old_password=PASSWORD))
+    assert answer.status_code == 302, answer.content.decode()[:3000]
+    assert not AuthToken.objects.exists()
+    assert client.get(reverse("admin:index")).status_code == 200
 
 
 def test_the_last_administrator_stays_in_the_console_too(browser, account) -> None:
