@@ -9,6 +9,7 @@ import logging
 
 from django.conf import settings
 from django.core.cache import cache
+from django.http import HttpRequest
 from redis.exceptions import RedisError
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
@@ -20,9 +21,9 @@ log = logging.getLogger(__name__)
 NAMES_PER_ADDRESS = 5
 
 
-def count_attempt(request: Request, username: str) -> None:
+def count_attempt(request: HttpRequest | Request, username: str) -> None:
     """Count an attempt to log in. Raises Throttled (429) when there were too many."""
-    address = BaseThrottle().get_ident(request)
+    address = _address(request)
     limit = settings.LOGIN_ATTEMPTS
     try:
         by_name = _increment(_key(address, username))
@@ -34,9 +35,9 @@ def count_attempt(request: Request, username: str) -> None:
         raise Throttled(wait=settings.LOGIN_WINDOW_S)
 
 
-def forget_attempts(request: Request, username: str) -> None:
+def forget_attempts(request: HttpRequest | Request, username: str) -> None:
     """Take back what `count_attempt` counted, after a success."""
-    address = BaseThrottle().get_ident(request)
+    address = _address(request)
     try:
         cache.delete(_key(address, username))
         cache.decr(_key(address))
@@ -45,6 +46,11 @@ def forget_attempts(request: Request, username: str) -> None:
         pass
     except (RedisError, OSError):
         log.warning("attempts to log in are not counted, the cache is away")
+
+
+def _address(request: HttpRequest | Request) -> str | None:
+    # It reads nothing but META, which both kinds of request have.
+    return BaseThrottle().get_ident(request)  # type: ignore[arg-type]
 
 
 def _increment(key: str) -> int:

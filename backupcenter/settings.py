@@ -206,7 +206,12 @@ REST_KNOX = {
     "AUTO_REFRESH": True,
     "MIN_REFRESH_INTERVAL": 600,
 }
-UNFOLD = {"SITE_TITLE": "Backup Center", "SITE_HEADER": "Backup Center", "SITE_SYMBOL": "backup"}
+UNFOLD = {
+    "SITE_TITLE": "Backup Center",
+    "SITE_HEADER": "Backup Center",
+    "SITE_SYMBOL": "backup",
+    "LOGIN": {"form": "accounts.console.LoginForm"},
+}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Backup Center",
     "DESCRIPTION": "Central backups into standard restic repositories.",

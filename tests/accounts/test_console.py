@@ -165,6 +165,27 @@ def test_an_account_is_made_with_the_password_as_typed(browser, db) -> None:
     assert (user.role, user.is_superuser) == ("viewer", False)
 
 
+def type_login(username: str, password: str):
+    return Browser().post(reverse("admin:login"), {"username": username, "password": password})
+
+
+def test_repeated_failures_to_log_in_have_to_wait_in_the_console_as_in_the_api(account, api, settings) -> None:
+    settings.LOGIN_ATTEMPTS = 2
+    account("viewer")
+    for _attempt in range(2):
+        assert "Too many attempts" not in type_login("viewer", "wrong").content.decode()
+    refused = type_login("viewer", PASSWORD)
+    assert refused.status_code == 200
+    assert "Too many attempts" in refused.content.decode()
+    assert api(None).post("/login", {"username": "viewer", "password": "0" * 32}, format="json").status_code == 429
+
+
+def test_logging_in_to_the_console_takes_its_count_back(account, settings) -> None:
+    settings.LOGIN_ATTEMPTS = 1
+    account("viewer")
+    assert [type_login("viewer", PASSWORD).status_code for _attempt in range(8)] == [302] * 8
+
+
 def new_passwords(**fields: str) -> dict[str, str]:
     typed = "another long word"
     return dict.fromkeys(("password1", "password2", "new_password1", "new_password2"), typed) | fields
