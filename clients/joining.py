@@ -13,7 +13,8 @@ from clients.models import Client, JoinToken, hash_token
 
 def join_command(token: str) -> str:
     """Return the command that a person runs on the host."""
-    return f"python -m agent join --center {settings.PUBLIC_URL} --token {token}"
+    # Joined by "=": a token may begin with a dash.
+    return f"python -m agent join --center {settings.PUBLIC_URL} --token={token}"
 
 
 @transaction.atomic

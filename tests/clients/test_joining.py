@@ -1,11 +1,14 @@
 """Agents: a one-time token becomes an agent's own, which ends when it is revoked."""
 
 import json
+import shlex
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
+from agent.__main__ import parse_arguments
+from clients.joining import join_command
 from clients.models import Client, JoinToken
 from clients.presence import heartbeat_received, presence_changed
 from clients.tasks import watch_presence
@@ -45,6 +48,11 @@ def changes(db):
     presence_changed.connect(receive)
     yield told
     presence_changed.disconnect(receive)
+
+
+def test_the_command_to_join_with_is_understood_when_its_token_begins_with_a_dash(monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", shlex.split(join_command("-a_token"))[2:])
+    assert parse_arguments().token == "-a_token"
 
 
 def test_a_free_token_creates_a_client(api, db, settings) -> None:
