@@ -13,9 +13,11 @@ from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminPasswordWidget
 
+from backupcenter.api.exceptions import Conflict
 from engine.errors import StoreError
 from storage import probing
 from storage.addresses import clean_address
+from storage.endpoints import require_fitting
 from storage.models import Endpoint, Repository, Tenant
 from storage.tenants import new_tenant, refresh_tenants, take_keys
 
@@ -33,9 +35,13 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
             return data
         try:
             data["address"] = clean_address(data["address"], is_directory=data["type"] == Endpoint.Type.DIRECTORY)
-            probing.check_endpoint(Endpoint(address=data["address"], https=data["https"], type=data["type"]))
+            endpoint = Endpoint(pk=self.instance.pk, address=data["address"], https=data["https"], type=data["type"])
+            require_fitting(endpoint)
+            probing.check_endpoint(endpoint)
         except (ValueError, StoreError) as error:
             raise forms.ValidationError({"address": str(error)}) from error
+        except Conflict as error:
+            raise forms.ValidationError(str(error.detail)) from error
         return data
 
 

@@ -9,6 +9,14 @@ from storage.models import Endpoint
 
 def save_endpoint(endpoint: Endpoint, *, check: bool = True) -> None:
     """Store a new or changed endpoint. Raises StoreError if `check` and nothing answers there, Conflict."""
+    require_fitting(endpoint)
+    if check:
+        probing.check_endpoint(endpoint)
+    endpoint.save()
+
+
+def require_fitting(endpoint: Endpoint) -> None:
+    """Raise Conflict if a new or changed endpoint, not stored yet, does not fit the others or its own tenants."""
     others = Endpoint.objects.exclude(pk=endpoint.pk)
     if others.filter(address=endpoint.address).exists():
         raise Conflict(_("There is an endpoint at %(address)s already.") % {"address": endpoint.address})
@@ -16,6 +24,3 @@ def save_endpoint(endpoint: Endpoint, *, check: bool = True) -> None:
         was_directory = Endpoint.objects.only("type").get(pk=endpoint.pk).is_directory
         if was_directory != endpoint.is_directory:
             raise Conflict(_("A directory cannot become an object store, or the reverse, while tenants use it."))
-    if check:
-        probing.check_endpoint(endpoint)
-    endpoint.save()

@@ -155,6 +155,15 @@ def test_an_endpoint_that_does_not_answer_is_said(browser, rows) -> None:
     assert "does not answer" in page
 
 
+def test_a_store_with_tenants_cannot_become_a_directory(browser, rows, tmp_path) -> None:
+    endpoint = rows["storage_endpoint"]
+    form = {"address": str(tmp_path), "https": "", "type": Endpoint.Type.DIRECTORY, "display_name": ""}
+    page = browser("administrator").post(reverse("admin:storage_endpoint_change", args=[endpoint.pk]), form)
+    assert "while tenants use it" in page.content.decode()
+    endpoint.refresh_from_db()
+    assert not endpoint.is_directory
+
+
 def test_an_account_is_made_with_the_password_as_typed(browser, db) -> None:
     form = {"username": "typed", "role": "viewer", "password1": "as typed 123", "password2": "as typed 123"}
     form["usable_password"] = "true"
