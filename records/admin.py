@@ -102,7 +102,10 @@ class JobRecordAdmin(ReadOnlyAdmin):
             except APIException as error:
                 self.message_user(request, f"{record}: {error.detail}", messages.ERROR)
             else:
-                self.message_user(request, gettext("%(record)s is cancelled.") % {"record": record}, messages.SUCCESS)
+                done = gettext("%(record)s is cancelled.")
+                if record.is_active:
+                    done = gettext("%(record)s will be cancelled with its agent's next report.")
+                self.message_user(request, done % {"record": record}, messages.SUCCESS)
 
 
 @admin.register(BackupRecord)

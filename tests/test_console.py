@@ -107,6 +107,18 @@ def test_an_active_record_is_not_deleted_and_the_reason_shows(plan, account, kin
     assert not model.objects.filter(pk=active.pk).exists()
 
 
+def test_of_a_running_record_it_is_said_that_it_will_be_cancelled(plan, account) -> None:
+    record = make_record(plan, state=State.RUNNING)
+    address = reverse("admin:records_backuprecord_changelist")
+    form = {"action": "cancel", "_selected_action": [record.pk]}
+    page = browser_of(account, "operator").post(address, form, follow=True).content.decode()
+    record.refresh_from_db()
+    assert record.state == State.RUNNING
+    assert record.cancel_requested
+    assert "will be cancelled" in page
+    assert f"{record} is cancelled" not in page
+
+
 def test_a_viewer_looks_and_does_not_act(plan, account) -> None:
     browser = browser_of(account, "viewer")
     assert browser.get(reverse("admin:jobs_backupplan_changelist")).status_code == 200
