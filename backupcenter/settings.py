@@ -146,6 +146,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 # What a role may see and change in the console: viewers see these, operators change the latter.
 VIEWED_APPS = ["storage", "clients"]
 OPERATED_APPS = ["jobs", "records"]

@@ -3,12 +3,24 @@
 `/api/event` is not here: `backupcenter.asgi` answers it before Django (see `records.stream`).
 """
 
+from typing import Any
+
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 
 from backupcenter.api.documents import SchemaView, SwaggerView
 from backupcenter.api.errors import unknown_route
+
+
+class WithSlash(RedirectView):
+    """To the console's address with the slash at its end, which people leave out and all its addresses have."""
+
+    http_method_names = ["get", "head"]
+
+    def get_redirect_url(self, *arguments: Any, **named: Any) -> str:
+        return self.request.get_full_path(force_append_slash=True)
+
 
 handler400 = "backupcenter.api.errors.bad_request"
 handler403 = "backupcenter.api.errors.permission_denied"
@@ -17,6 +29,7 @@ handler500 = "backupcenter.api.errors.server_error"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    re_path(r"^admin(?:/.*[^/])?$", WithSlash.as_view()),
     path("admin/", admin.site.urls),
     path("", include("accounts.urls")),
     path("api/", include("storage.urls")),

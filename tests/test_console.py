@@ -16,6 +16,7 @@ from records.maintenance import request_maintenance
 from records.models import BackupRecord, Event, MaintenanceRun, State
 from storage.models import Repository
 from storage.repositories import open_repository
+from tests.conftest import PASSWORD
 from tests.factories import make_client, make_plan, make_record, make_tenant
 
 DESTINATION = '{"destination": "/back"}'
@@ -174,3 +175,22 @@ def test_the_secrets_of_a_store_are_on_no_page(plan, account) -> None:
 
 def test_the_front_door_leads_to_the_console(db) -> None:
     assert Browser().get("/")["Location"] == "/admin/"
+
+
+def test_who_logs_in_without_a_destination_arrives_at_the_front_page(account) -> None:
+    account("viewer")
+    answer = Browser().post("/admin/login/", {"username": "viewer", "password": PASSWORD})
+    assert answer["Location"] == "/admin/"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("/admin", "/admin/"),
+        ("/admin?a=%2F", "/admin/?a=%2F"),
+        ("/admin/jobs/backupplan", "/admin/jobs/backupplan/"),
+        ("/admin/jobs/backupplan/1%3F/change?_popup=1", "/admin/jobs/backupplan/1%3F/change/?_popup=1"),
+    ],
+)
+def test_the_slash_at_the_end_of_a_console_address_may_be_left_out(typed, meant) -> None:
+    assert Browser().get(typed)["Location"] == meant
