@@ -21,10 +21,13 @@ from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, dele
 from records.maintenance import request_maintenance
 from records.models import MaintenanceRun
 
+# Every state has its place, if no colour: of one that is missing the list would show the number.
 STATE_COLOURS = {
-    BackupPlan.State.RUNNING.label: "info",
-    BackupPlan.State.QUEUED.label: "info",
-    BackupPlan.State.PAUSED.label: "warning",
+    BackupPlan.State.IDLE: "",
+    BackupPlan.State.ENDED: "",
+    BackupPlan.State.RUNNING: "info",
+    BackupPlan.State.QUEUED: "info",
+    BackupPlan.State.PAUSED: "warning",
 }
 
 
@@ -83,8 +86,8 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
         return f"{plan.cron_expression} ({plan.timezone})" if plan.cron_expression else gettext("once")
 
     @display(description=_("state"), label=STATE_COLOURS)
-    def shown_state(self, plan: BackupPlan) -> str:
-        return str(BackupPlan.State(plan.state).label)
+    def shown_state(self, plan: BackupPlan) -> tuple[int, str]:
+        return plan.state, str(BackupPlan.State(plan.state).label)
 
     def save_model(self, request: HttpRequest, obj: BackupPlan, form: Any, change: bool) -> None:
         if change:

@@ -22,18 +22,21 @@ from records.deleting import delete_backup_record, delete_recovery_record
 from records.lifecycle import cancel_job
 from records.models import BackupRecord, Event, JobRecord, MaintenanceRun, RecoveryRecord, State
 
+# Every state has its place, if no colour: of one that is missing the list would show the number.
 STATE_COLOURS = {
-    State.SUCCESS.label: "success",
-    State.RUNNING.label: "info",
-    State.WARNINGS.label: "warning",
-    State.FAILED.label: "danger",
-    State.LOST.label: "danger",
+    State.QUEUED: "",
+    State.CANCELLED: "",
+    State.SUCCESS: "success",
+    State.RUNNING: "info",
+    State.WARNINGS: "warning",
+    State.FAILED: "danger",
+    State.LOST: "danger",
 }
 LEVEL_COLOURS = {
-    Event.Level.INFO.label: "info",
-    Event.Level.SUCCESS.label: "success",
-    Event.Level.WARNING.label: "warning",
-    Event.Level.ERROR.label: "danger",
+    Event.Level.INFO: "info",
+    Event.Level.SUCCESS: "success",
+    Event.Level.WARNING: "warning",
+    Event.Level.ERROR: "danger",
 }
 
 
@@ -87,8 +90,8 @@ class JobRecordAdmin(ReadOnlyAdmin):
         return bool(request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}"))
 
     @display(description=_("state"), ordering="state", label=STATE_COLOURS)
-    def shown_state(self, record: JobRecord) -> str:
-        return str(State(record.state).label)
+    def shown_state(self, record: JobRecord) -> tuple[int, str]:
+        return record.state, record.get_state_display()
 
     @admin.display(description=_("duration"), ordering="duration_s")
     def duration(self, record: JobRecord) -> str:
@@ -160,8 +163,8 @@ class EventAdmin(ReadOnlyAdmin):
     date_hierarchy = "time"
 
     @display(description=_("level"), ordering="level", label=LEVEL_COLOURS)
-    def shown_level(self, event: Event) -> str:
-        return str(Event.Level(event.level).label)
+    def shown_level(self, event: Event) -> tuple[int, str]:
+        return event.level, event.get_level_display()
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -180,5 +183,5 @@ class MaintenanceRunAdmin(ReadOnlyAdmin):
         return super().has_delete_permission(request, obj) and not (obj is not None and obj.is_active)
 
     @display(description=_("state"), ordering="state", label=STATE_COLOURS)
-    def shown_state(self, run: MaintenanceRun) -> str:
-        return str(State(run.state).label)
+    def shown_state(self, run: MaintenanceRun) -> tuple[int, str]:
+        return run.state, run.get_state_display()

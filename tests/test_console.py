@@ -1,5 +1,6 @@
 """The staff console: every page of every model opens, in both languages, and the actions act."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,24 @@ def browser_of(account, role: str) -> Browser:
     browser = Browser()
     browser.force_login(account(role))
     return browser
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+@pytest.mark.parametrize("page", ["records_backuprecord", "records_event", "records_maintenancerun", "jobs_backupplan"])
+def test_states_and_levels_have_their_colour_in_every_language(plan, account, page, language) -> None:
+    request_maintenance(plan.repository, MaintenanceRun.Kind.CHECK)
+    MaintenanceRun.objects.update(state=State.FAILED)
+    BackupRecord.objects.update(state=State.RUNNING)
+    answer = browser_of(account, "viewer").get(reverse(f"admin:{page}_changelist"), headers={"Accept-Language": language})
+    assert {"records_maintenancerun": "text-red-700"}.get(page, "text-blue-700") in answer.content.decode()
+
+
+def test_every_state_is_shown_by_its_name(plan, account) -> None:
+    for state in State:
+        make_record(plan, state=state)
+    page = browser_of(account, "viewer").get(reverse("admin:records_backuprecord_changelist")).content.decode()
+    cells = {re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r'<td[^>]*field-shown_state.*?</td>', page, re.DOTALL)}
+    assert cells == {str(state.label) for state in State}
 
 
 def test_every_model_has_a_page() -> None:
