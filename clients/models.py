@@ -7,10 +7,14 @@ from datetime import timedelta
 from typing import Self
 
 from django.conf import settings
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+validate_hostname = RegexValidator(r"^[^\s/\\\x00-\x1f\x7f]+\Z", _("A host name has neither blanks nor slashes."))
+validate_root = RegexValidator(r"^/", _("Must be an absolute path."))
 
 
 def hash_token(token: str) -> str:
@@ -23,11 +27,12 @@ class Client(models.Model):
 
     ipv4 = models.PositiveBigIntegerField(_("IPv4 address"), null=True, blank=True, unique=True)
     ipv6 = models.GenericIPAddressField(_("IPv6 address"), protocol="IPv6", null=True, blank=True, unique=True)
-    hostname = models.CharField(_("host name"), max_length=253)
+    hostname = models.CharField(_("host name"), max_length=253, validators=[validate_hostname])
     root = models.CharField(
         _("root"),
         max_length=4096,
         default="/",
+        validators=[validate_root],
         help_text=_("the directory that relative paths of plans are relative to"),
     )
     os = models.CharField(_("operating system"), max_length=255, blank=True)

@@ -1,30 +1,19 @@
 """Clients as the API shows and takes them, and what agents send."""
 
-import re
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from backupcenter.api.fields import MAX_INT64, FiniteFloatField, Ipv4Field, Ipv6Field, ReportedTextField, UnixTimeField
-from clients.models import Client
-
-HOSTNAME = re.compile(r"[^\s/\\\x00-\x1f\x7f]+")
+from clients.models import Client, validate_hostname, validate_root
 
 
 class HostnameField(serializers.CharField):
     """A host's name."""
 
-    default_error_messages = {"hostname": _("A host name has neither blanks nor slashes.")}
-
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"max_length": 253, **options})
-
-    def to_internal_value(self, data: Any) -> str:
-        text = super().to_internal_value(data)
-        if HOSTNAME.fullmatch(text) is None:
-            self.fail("hostname")
-        return text
+        super().__init__(**{"max_length": 253, "validators": [validate_hostname], **options})
 
 
 class ClientSerializer(serializers.ModelSerializer[Client]):
@@ -34,7 +23,11 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
     ipv6 = Ipv6Field(required=False, allow_null=True)
     hostname = HostnameField()
     root = serializers.CharField(  # type: ignore[assignment]
-        max_length=4096, required=False, trim_whitespace=False, help_text=_("What relative paths of plans are relative to.")
+        max_length=4096,
+        required=False,
+        trim_whitespace=False,
+        validators=[validate_root],
+        help_text=_("What relative paths of plans are relative to."),
     )
     online = serializers.BooleanField(read_only=True)
     last_seen = UnixTimeField(read_only=True, allow_null=True)
@@ -43,11 +36,6 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
         model = Client
         fields = ["id", "ipv4", "ipv6", "hostname", "root", "online", "last_seen", "version", "os"]
         read_only_fields = ["id", "version", "os"]
-
-    def validate_root(self, root: str) -> str:
-        if not root.startswith("/"):
-            raise serializers.ValidationError(_("Must be an absolute path."))
-        return root
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         present = {name: getattr(self.instance, name, None) for name in ("ipv4", "ipv6")}

@@ -126,6 +126,14 @@ def test_a_client_is_written_with_dots(browser, db) -> None:
     assert without.status_code == 200
 
 
+def test_a_client_is_refused_by_the_rules_of_the_api(browser, db) -> None:
+    form = {"hostname": "a b/c", "ipv4": "172.16.155.101", "ipv6": "", "root": "rel"}
+    page = browser("administrator").post(reverse("admin:clients_client_add"), form).content.decode()
+    assert "neither blanks nor slashes" in page
+    assert "Must be an absolute path" in page
+    assert not Client.objects.exists()
+
+
 def act(client, page, action, row):
     form = {"action": action, "_selected_action": [row.pk]}
     return client.post(reverse(f"admin:{page}_changelist"), form, follow=True).content.decode()
