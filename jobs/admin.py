@@ -1,4 +1,7 @@
-"""The console's page of backup plans: made, changed, run, paused and verified by the same functions as the API's."""
+"""The console's pages of backup plans and schedules.
+
+Plans are made, changed, run, paused and verified by the same functions as the API's. django-celery-beat's rows are to look at.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +11,13 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_protect
+from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
@@ -20,6 +26,8 @@ from jobs.models import BackupPlan
 from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan, pause_plan, resume_plan, run_plan
 from records.maintenance import request_maintenance
 from records.models import MaintenanceRun
+
+admin.site.unregister([PeriodicTask, ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule])
 
 # Every state has its place, if no colour: of one that is missing the list would show the number.
 STATE_COLOURS = {
@@ -127,3 +135,36 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
                 self.message_user(request, f"{plan}: {getattr(error, 'detail', error)}", messages.ERROR)
             else:
                 self.message_user(request, done % {"plan": plan}, messages.SUCCESS)
+
+
+@admin.register(PeriodicTask)
+class PeriodicTaskAdmin(ModelAdmin):
+    """Schedules: a row for each plan, which the tick fires, and for each chore, which beat runs."""
+
+    list_display = ["name", "enabled", "schedule", "plan_link", "start_time", "expires", "last_run_at"]
+    list_filter = ["enabled", "task"]
+    list_select_related = ["plan", "interval", "crontab", "solar", "clocked"]
+    search_fields = ["name", "task"]
+    fields = ["name", "plan_link", "description", "task", "enabled", "schedule", "start_time", "expires", "last_run_at"]
+    readonly_fields = fields
+
+    @admin.display(description=_("schedule"))
+    def schedule(self, task: PeriodicTask) -> str:
+        # A plan's row only holds its next fire; its description says what it fires by.
+        return str(task.description or task.schedule)
+
+    @admin.display(description=_("backup plan"))
+    def plan_link(self, task: PeriodicTask) -> str:
+        plan = getattr(task, "plan", None)
+        if plan is None:
+            return "-"
+        return format_html('<a href="{}">{}</a>', reverse("admin:jobs_backupplan_change", args=[plan.pk]), plan)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

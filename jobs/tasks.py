@@ -20,5 +20,5 @@ def watch_task() -> None:
 
 @shared_task(name="jobs.fire_plan")
 def fire_plan(uuid: str) -> None:
-    """Run a plan now: what the console's "run selected tasks" on a plan's row does."""
+    """Run a plan now: the task that a plan's row among the periodic tasks names."""
     run_plan(BackupPlan.objects.get(uuid=uuid))

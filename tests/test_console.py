@@ -186,6 +186,23 @@ def test_a_repository_outlives_a_plan_that_fails_after_it_was_made(tmp_path, acc
     assert BackupPlan.objects.get().repository == row
 
 
+def test_periodic_tasks_are_for_looking_and_lead_to_their_plans(plan, account) -> None:
+    browser = browser_of(account, "administrator")
+    task = plan.periodic_task
+    for address in ("changelist", "change"):
+        arguments = [task.pk] if address == "change" else []
+        page = browser.get(reverse(f"admin:django_celery_beat_periodictask_{address}", args=arguments)).content.decode()
+        assert reverse("admin:jobs_backupplan_change", args=[plan.pk]) in page
+        assert plan.cron_expression in page
+    listing = reverse("admin:django_celery_beat_periodictask_changelist")
+    browser.post(listing, {"action": "disable_tasks", "_selected_action": [task.pk]})
+    for page in ("change", "delete"):
+        address = reverse(f"admin:django_celery_beat_periodictask_{page}", args=[task.pk])
+        assert browser.post(address, {"name": "other"}).status_code == 403
+    task.refresh_from_db()
+    assert task.enabled
+
+
 def test_the_secrets_of_a_store_are_on_no_page(plan, account) -> None:
     browser = browser_of(account, "administrator")
     address = reverse("admin:storage_repository_change", args=[plan.repository_id])
