@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import override
 
 from backupcenter.api.exceptions import Conflict
 from clients.models import Client
@@ -102,10 +104,13 @@ def delete_plan(plan: BackupPlan) -> None:
             return
         hide_plan(locked)
         locked.delete()
+        # Kept with the records, so not in the language of whoever deletes.
+        with override(settings.LANGUAGE_CODE):
+            reason = _("The backup plan was deleted.")
         for record in BackupRecord.objects.filter(plan_uuid=plan.uuid, state__in=ACTIVE_STATES):
             # One that has ended in the meantime has nothing left to cancel.
             with suppress(Conflict):
-                cancel_job(record, _("The backup plan was deleted."))
+                cancel_job(record, reason)
     log.info("plan=%s deleted", plan.uuid)
 
 

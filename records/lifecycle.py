@@ -23,7 +23,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, override
 
 from backupcenter.api.exceptions import Conflict
 from clients.models import Client
@@ -274,8 +274,11 @@ def _lease(now: datetime) -> datetime:
 
 def _tell(record: JobRecord, level: int, what: object, reason: str = "") -> None:
     topic = Event.Topic.BACKUP if isinstance(record, BackupRecord) else Event.Topic.RECOVERY
-    name = _("Backup %(name)s") if isinstance(record, BackupRecord) else _("Recovery %(name)s")
+    # One language for all who listen, whichever the one who cancels a job prefers.
+    with override(settings.LANGUAGE_CODE):
+        name = _("Backup %(name)s") if isinstance(record, BackupRecord) else _("Recovery %(name)s")
+        title = f"{name % {'name': record}}: {what}"
     log.info(
         "job=%s client=%s attempt=%d state=%s %s", record.job, record.client_id, record.attempt, State(record.state).name, reason
     )
-    emit(level, topic, f"{name % {'name': record}}: {what}", reason, record=record)
+    emit(level, topic, title, reason, record=record)

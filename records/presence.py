@@ -3,9 +3,11 @@
 from contextlib import suppress
 from typing import Any
 
+from django.conf import settings
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 from django.utils.translation import gettext as _
+from django.utils.translation import override
 
 from backupcenter.api.exceptions import Conflict
 from clients.models import Client
@@ -25,11 +27,14 @@ def tell_presence(sender: Any, client: Client, online: bool, **_extra: Any) -> N
 @receiver(pre_delete, sender=Client)
 def cancel_jobs(sender: Any, instance: Client, **_extra: Any) -> None:
     """Cancel what the client has to do, which nobody could do any more."""
+    # Kept with the records, so not in the language of whoever deletes.
+    with override(settings.LANGUAGE_CODE):
+        reason = _("The client was deleted.")
     for model in KINDS.values():
         for record in model._default_manager.filter(client=instance, state__in=ACTIVE_STATES):
             # One that has ended in the meantime has nothing left to cancel.
             with suppress(Conflict):
-                cancel_job(record, _("The client was deleted."))
+                cancel_job(record, reason)
 
 
 @receiver(heartbeat_received)

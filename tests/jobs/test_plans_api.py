@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from backupcenter.api.exceptions import Conflict
 from jobs.models import BackupPlan
 from jobs.planning import run_plan
-from records.models import BackupRecord, RecoveryRecord, State
+from records.models import BackupRecord, Event, RecoveryRecord, State
 from tests.factories import make_client, make_plan, make_record, make_tenant
 
 DATA = json.dumps({"include": ["a.txt", "directory"], "exclude": ["directory/c.txt"]})
@@ -240,3 +240,13 @@ def test_a_plan_that_was_deleted_meanwhile_is_not_run(plan) -> None:
     with pytest.raises(Conflict):
         run_plan(plan)
     assert not BackupRecord.objects.exists()
+
+
+def test_what_is_kept_is_in_the_language_of_the_server_and_not_of_who_asks(api, plan) -> None:
+    record = make_record(plan, state=State.QUEUED)
+    operator = api("operator")
+    operator.credentials(**operator._credentials, HTTP_ACCEPT_LANGUAGE="zh-hans")
+    assert operator.delete(f"/api/backup/{plan.uuid}").status_code == 204
+    record.refresh_from_db()
+    assert record.error == "The backup plan was deleted."
+    assert Event.objects.get().title == f"Backup {record}: cancelled"
