@@ -159,6 +159,7 @@ LOGIN_WINDOW_S = _seconds("LOGIN_WINDOW", 60)
 LANGUAGE_CODE = _text("LANGUAGE", "en")
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
 LOCALE_PATHS = [BASE_DIR / "locale"]
+FORMAT_MODULE_PATH = ["backupcenter.formats"]
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = _text("TIME_ZONE", "UTC")

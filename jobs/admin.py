@@ -5,6 +5,7 @@ Plans are made, changed, run, paused and verified by the same functions as the A
 
 from collections.abc import Callable
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django import forms
 from django.contrib import admin, messages
@@ -13,6 +14,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -78,7 +80,7 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     """Backup plans."""
 
     form = PlanForm
-    list_display = ["backup_name", "client", "tenant", "bucket", "schedule", "next_fire_at", "shown_state"]
+    list_display = ["backup_name", "client", "tenant", "bucket", "schedule", "next_fire", "shown_state"]
     list_filter = ["paused", "client", "tenant"]
     search_fields = ["backup_name", "uuid", "client__hostname", "bucket"]
     actions = ["run_now", "pause", "resume", "verify"]
@@ -92,6 +94,13 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     @admin.display(description=_("schedule"), ordering="cron_expression")
     def schedule(self, plan: BackupPlan) -> str:
         return f"{plan.cron_expression} ({plan.timezone})" if plan.cron_expression else gettext("once")
+
+    @admin.display(description=_("next fire"), ordering="next_fire_at")
+    def next_fire(self, plan: BackupPlan) -> str:
+        """The next fire as the plan's own zone has it."""
+        if plan.next_fire_at is None:
+            return "-"
+        return date_format(plan.next_fire_at.astimezone(ZoneInfo(plan.timezone)), "DATETIME_FORMAT")
 
     @display(description=_("state"), label=STATE_COLOURS)
     def shown_state(self, plan: BackupPlan) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from records.models import BackupRecord, Event, MaintenanceRun, State
 from storage.models import Repository
 from storage.repositories import open_repository
 from tests.conftest import PASSWORD
-from tests.factories import make_client, make_plan, make_record, make_tenant
+from tests.factories import START, make_client, make_plan, make_record, make_tenant
 
 DESTINATION = '{"destination": "/back"}'
 ROOMS = ("accounts", "storage", "clients", "records", "jobs")
@@ -184,6 +184,16 @@ def test_a_repository_outlives_a_plan_that_fails_after_it_was_made(tmp_path, acc
     assert open_repository(row).config.id == row.repository_id
     assert browser.post(reverse("admin:jobs_backupplan_add"), form).status_code == 302
     assert BackupPlan.objects.get().repository == row
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_times_are_written_with_their_zone_and_to_the_second(plan, account, language) -> None:
+    browser = browser_of(account, "viewer")
+    runs = browser.get(reverse("admin:records_backuprecord_changelist"), headers={"Accept-Language": language})
+    assert "2026-01-01 00:00:00 UTC" in runs.content.decode()
+    BackupPlan.objects.update(next_fire_at=START, timezone="Europe/Moscow")
+    plans = browser.get(reverse("admin:jobs_backupplan_changelist"), headers={"Accept-Language": language})
+    assert "2026-01-01 03:00:00 MSK" in plans.content.decode()
 
 
 def test_periodic_tasks_are_for_looking_and_lead_to_their_plans(plan, account) -> None:
