@@ -8,7 +8,6 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.shortcuts import redirect
-from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext
@@ -19,6 +18,17 @@ from unfold.decorators import display
 
 from backupcenter.api.exceptions import Conflict
 from records.deleting import delete_backup_record, delete_recovery_record
+from records.display import (
+    duration_text,
+    job_link,
+    plan_link,
+    progress_lines,
+    recovery_lines,
+    result_lines,
+    selection_lines,
+    size_text,
+    unreadable_lines,
+)
 from records.lifecycle import cancel_job
 from records.models import BackupRecord, Event, JobRecord, MaintenanceRun, RecoveryRecord, State
 
@@ -52,6 +62,9 @@ class ReadOnlyAdmin(ModelAdmin):
 
 class JobRecordAdmin(ReadOnlyAdmin):
     """What the lists of backups and recoveries have in common."""
+
+    TIMES = ["start_time", "end_time", "duration"]
+    JOB = ["attempt", "published_at", "lease_until", "cancel_requested"]
 
     list_filter = ["state", "client", "queued_at"]
     date_hierarchy = "queued_at"
@@ -95,7 +108,19 @@ class JobRecordAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("duration"), ordering="duration_s")
     def duration(self, record: JobRecord) -> str:
-        return "" if record.duration_s is None else f"{record.duration_s:.1f} s"
+        return duration_text(record.duration_s)
+
+    @admin.display(description=_("unreadable files"))
+    def unreadable_count(self, record: JobRecord) -> int:
+        return len(record.unreadable)
+
+    @admin.display(description=_("files that could not be read or written"))
+    def unreadable_files(self, record: JobRecord) -> str:
+        return unreadable_lines(record.unreadable)
+
+    @admin.display(description=_("progress"))
+    def shown_progress(self, record: JobRecord) -> str:
+        return progress_lines(record.progress)
 
     @admin.action(description=_("Cancel the selected jobs"), permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
@@ -120,9 +145,11 @@ class BackupRecordAdmin(JobRecordAdmin):
         "plan_name",
         "client",
         "shown_state",
+        "queued_at",
         "start_time",
         "duration",
         "files_total",
+        "unreadable_count",
         "read",
         "stored",
         "shown_error",
@@ -130,14 +157,33 @@ class BackupRecordAdmin(JobRecordAdmin):
     list_display_links = ["id", "plan_name"]
     search_fields = ["plan_name", "snapshot", "error"]
     delete = staticmethod(delete_backup_record)
+    fieldsets = [
+        (None, {"fields": ["plan", "client", "repository", "shown_state", "error", "unreadable_files", "shown_progress"]}),
+        (_("Times"), {"fields": ["queued_at", "scheduled_at", "is_late", *JobRecordAdmin.TIMES, "hold_until"]}),
+        (_("Data"), {"fields": ["selection", "snapshot", "files_total", "files_new", "files_changed", "files_unmodified"]}),
+        (_("Sizes"), {"fields": ["read", "added", "stored"]}),
+        (_("Job"), {"fields": JobRecordAdmin.JOB}),
+    ]
+
+    @admin.display(description=_("plan"))
+    def plan(self, record: BackupRecord) -> str:
+        return plan_link(record.plan_uuid, record.plan_name)
+
+    @admin.display(description=_("what to back up"))
+    def selection(self, record: BackupRecord) -> str:
+        return selection_lines(record.backup_detail)
 
     @admin.display(description=_("read"), ordering="bytes_read")
     def read(self, record: BackupRecord) -> str:
-        return "" if record.bytes_read is None else filesizeformat(record.bytes_read)
+        return size_text(record.bytes_read)
+
+    @admin.display(description=_("added"), ordering="bytes_added")
+    def added(self, record: BackupRecord) -> str:
+        return size_text(record.bytes_added)
 
     @admin.display(description=_("stored"), ordering="bytes_stored")
     def stored(self, record: BackupRecord) -> str:
-        return "" if record.bytes_stored is None else filesizeformat(record.bytes_stored)
+        return size_text(record.bytes_stored)
 
     @admin.display(description=_("error"))
     def shown_error(self, record: BackupRecord) -> str:
@@ -148,16 +194,42 @@ class BackupRecordAdmin(JobRecordAdmin):
 class RecoveryRecordAdmin(JobRecordAdmin):
     """Restores."""
 
-    list_display = ["id", "client", "backup_record", "shown_state", "start_time", "duration", "files_restored", "files_verified"]
+    list_display = [
+        "id",
+        "client",
+        "backup_record",
+        "shown_state",
+        "queued_at",
+        "start_time",
+        "duration",
+        "files_restored",
+        "files_verified",
+        "unreadable_count",
+    ]
     list_select_related = ["client", "backup_record"]
     delete = staticmethod(delete_recovery_record)
+    fieldsets = [
+        (None, {"fields": ["backup_record", "client", "shown_state", "error", "unreadable_files", "shown_progress"]}),
+        (_("Times"), {"fields": ["queued_at", *JobRecordAdmin.TIMES]}),
+        (_("Data"), {"fields": ["selection", "files_restored", "files_skipped", "files_verified", "restored"]}),
+        (_("Job"), {"fields": JobRecordAdmin.JOB}),
+    ]
+
+    @admin.display(description=_("recovery data"))
+    def selection(self, record: RecoveryRecord) -> str:
+        return recovery_lines(record.recovery_data)
+
+    @admin.display(description=_("bytes restored"))
+    def restored(self, record: RecoveryRecord) -> str:
+        return size_text(record.bytes_restored)
 
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
     """What happened, as people were told."""
 
-    list_display = ["time", "shown_level", "topic", "title", "message", "job"]
+    list_display = ["time", "shown_level", "topic", "title", "message", "shown_job"]
+    fields = ["time", "shown_level", "topic", "title", "message", "plan", "shown_job"]
     list_filter = ["level", "topic", "time"]
     search_fields = ["title", "message", "job"]
     date_hierarchy = "time"
@@ -165,6 +237,14 @@ class EventAdmin(ReadOnlyAdmin):
     @display(description=_("level"), ordering="level", label=LEVEL_COLOURS)
     def shown_level(self, event: Event) -> tuple[int, str]:
         return event.level, event.get_level_display()
+
+    @admin.display(description=_("plan"))
+    def plan(self, event: Event) -> str:
+        return plan_link(event.plan_uuid)
+
+    @admin.display(description=_("job"), ordering="job")
+    def shown_job(self, event: Event) -> str:
+        return job_link(event.job)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -177,6 +257,7 @@ class MaintenanceRunAdmin(ReadOnlyAdmin):
     list_display = ["id", "kind", "repository", "shown_state", "queued_at", "start_time", "end_time", "error"]
     list_filter = ["kind", "state"]
     list_select_related = ["repository__tenant__endpoint"]
+    fields = ["kind", "repository", "shown_state", "error", "shown_result", "queued_at", "not_before", "start_time", "end_time"]
 
     def has_delete_permission(self, request: HttpRequest, obj: MaintenanceRun | None = None) -> bool:
         # What is still to be forgotten stands nowhere else.
@@ -185,3 +266,7 @@ class MaintenanceRunAdmin(ReadOnlyAdmin):
     @display(description=_("state"), ordering="state", label=STATE_COLOURS)
     def shown_state(self, run: MaintenanceRun) -> tuple[int, str]:
         return run.state, run.get_state_display()
+
+    @admin.display(description=_("result"))
+    def shown_result(self, run: MaintenanceRun) -> str:
+        return result_lines(run.result)

@@ -1,5 +1,6 @@
 """The staff console: every page of every model opens, in both languages, and the actions act."""
 
+import html
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from jobs.models import BackupPlan
 from jobs.recovery import request_recovery
 from records.events import emit
 from records.maintenance import request_maintenance
-from records.models import BackupRecord, Event, MaintenanceRun, State
+from records.models import BackupRecord, Event, MaintenanceRun, RecoveryRecord, State
 from storage.models import Repository
 from storage.repositories import open_repository
 from tests.conftest import PASSWORD
@@ -194,6 +195,65 @@ def test_times_are_written_with_their_zone_and_to_the_second(plan, account, lang
     BackupPlan.objects.update(next_fire_at=START, timezone="Europe/Moscow")
     plans = browser.get(reverse("admin:jobs_backupplan_changelist"), headers={"Accept-Language": language})
     assert "2026-01-01 03:00:00 MSK" in plans.content.decode()
+
+
+def open_row(browser: Browser, row) -> str:
+    address = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+    return html.unescape(browser.get(address).content.decode())
+
+
+def test_a_record_is_shown_in_words_with_links_sizes_and_its_unreadable_files(plan, account) -> None:
+    unreadable = [{"path": "/etc/shadow", "reason": "Permission denied"}]
+    record = make_record(plan, unreadable=unreadable, duration_s=0.29109782599994105, bytes_read=2048, bytes_added=None)
+    browser = browser_of(account, "viewer")
+    page = open_row(browser, record)
+    for shown in ("0.3 s", "2.0\xa0KB", "/etc/shadow: Permission denied", "− etc/ssl", f"{record.queued_at:%Y-%m-%d %H:%M:%S} UTC"):
+        assert shown in page
+    assert "backup_data" not in page
+    plans = reverse("admin:jobs_backupplan_changelist") + f"?uuid={plan.uuid}"
+    assert plans in page
+    assert plan.backup_name in browser.get(plans).content.decode()
+    listing = browser.get(reverse("admin:records_backuprecord_changelist")).content.decode()
+    assert re.search(r'field-unreadable_count[^>]*>\s*1\s*<', listing)
+    assert "field-queued_at" in listing
+
+
+def test_a_running_records_progress_is_shown_in_words(plan, account) -> None:
+    progress = {"phase": "reading", "files_done": 3, "files_total": 7, "bytes_done": 1024, "bytes_total": 4096, "current": "/etc/x"}
+    page = open_row(browser_of(account, "viewer"), make_record(plan, state=State.RUNNING, progress=progress))
+    assert "3 of 7 files" in page
+    assert "1.0\xa0KB of 4.0\xa0KB" in page
+
+
+def test_a_recovery_is_shown_with_its_destination(plan, account) -> None:
+    recovery = RecoveryRecord.objects.create(
+        client=plan.client,
+        backup_record=make_record(plan),
+        backup_record_detail={},
+        recovery_data='{"destination": "/back", "include": ["etc"], "verify": false}',
+        bytes_restored=1024,
+    )
+    page = open_row(browser_of(account, "viewer"), recovery)
+    for shown in ("→ /back", ">etc<", "verify: False", "1.0\xa0KB"):
+        assert shown in page
+
+
+def test_an_event_is_shown_with_its_time_and_leads_to_its_plan_and_its_record(plan, account) -> None:
+    record = make_record(plan)
+    emit(Event.Level.ERROR, Event.Topic.BACKUP, "failed", record=record)
+    event = Event.objects.get(title="failed")
+    page = open_row(browser_of(account, "viewer"), event)
+    assert f"{event.time:%Y-%m-%d %H:%M:%S} UTC" in page
+    assert f"?uuid={plan.uuid}" in page
+    assert reverse("admin:records_backuprecord_change", args=[record.pk]) in page
+
+
+def test_what_a_check_found_is_shown_line_by_line(plan, account) -> None:
+    run = request_maintenance(plan.repository, MaintenanceRun.Kind.CHECK)
+    MaintenanceRun.objects.filter(pk=run.pk).update(result={"problems": ["pack 1 is damaged"], "packs": 7, "bytes_read": 1024})
+    page = open_row(browser_of(account, "viewer"), run)
+    for shown in ("problems: pack 1 is damaged", "packs: 7", "bytes_read: 1.0\xa0KB"):
+        assert shown in page
 
 
 def test_periodic_tasks_are_for_looking_and_lead_to_their_plans(plan, account) -> None:
