@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.formats import date_format
 from django.utils.html import format_html
@@ -23,6 +24,7 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from jobs.models import BackupPlan
 from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan, pause_plan, resume_plan, run_plan
@@ -47,7 +49,7 @@ class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = BackupPlan
         fields = [*CHANGEABLE[:2], "client", "tenant", "bucket", *CHANGEABLE[2:]]
-        widgets = {"backup_data": forms.Textarea(attrs={"rows": 4})}
+        widgets = {"backup_data": UnfoldAdminTextareaWidget(attrs={"rows": 4})}
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -79,6 +81,8 @@ class OutsideTransaction(admin.ModelAdmin):  # type: ignore[type-arg]
 class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     """Backup plans."""
 
+    TOLD = ["shown_state", "next_fire", "repository", "uuid", "runs"]
+
     form = PlanForm
     list_display = ["backup_name", "client", "tenant", "bucket", "schedule", "next_fire", "shown_state"]
     list_filter = ["paused", "client", "tenant"]
@@ -88,8 +92,19 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     def get_queryset(self, request: HttpRequest) -> QuerySet[BackupPlan]:
         return BackupPlan.objects.with_activity()
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [*PlanForm.Meta.fields, *(self.TOLD if obj else [])]
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return ["client", "tenant", "bucket"] if obj else []
+        return ["client", "tenant", "bucket", *self.TOLD] if obj else []
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"start_time": timezone.now().replace(microsecond=0), **super().get_changeform_initial_data(request)}
+
+    @admin.display(description=_("backup records"))
+    def runs(self, plan: BackupPlan) -> str:
+        address = reverse("admin:records_backuprecord_changelist")
+        return format_html('<a class="text-link" href="{}?plan_uuid={}">{}</a>', address, plan.uuid, gettext("all runs"))
 
     @admin.display(description=_("schedule"), ordering="cron_expression")
     def schedule(self, plan: BackupPlan) -> str:
@@ -107,8 +122,9 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
         return plan.state, str(BackupPlan.State(plan.state).label)
 
     def save_model(self, request: HttpRequest, obj: BackupPlan, form: Any, change: bool) -> None:
-        if change:
-            change_plan(obj, **{name: form.cleaned_data[name] for name in CHANGEABLE})
+        plan = change_plan(obj, **{name: form.cleaned_data[name] for name in CHANGEABLE}) if change else obj
+        if plan.next_fire_at is None and not plan.paused:
+            self.message_user(request, gettext("%(plan)s has no time left to fire at.") % {"plan": plan}, messages.WARNING)
 
     def delete_model(self, request: HttpRequest, obj: BackupPlan) -> None:
         delete_plan(obj)

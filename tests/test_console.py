@@ -2,6 +2,7 @@
 
 import html
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.test import Client as Browser
 from django.urls import reverse
+from django.utils import timezone
 
 from jobs import planning
 from jobs.models import BackupPlan
@@ -146,6 +148,42 @@ def test_a_viewer_looks_and_does_not_act(plan, account) -> None:
     act(browser, "pause", plan)
     plan.refresh_from_db()
     assert not plan.paused
+
+
+def test_a_plans_page_tells_its_state_next_fire_and_repository_and_leads_to_its_runs(plan, account) -> None:
+    other = make_record(make_plan(Path(plan.tenant.endpoint.address)))
+    browser = browser_of(account, "operator")
+    page = open_row(browser, plan)
+    for shown in ("idle", f"{plan.next_fire_at:%Y-%m-%d %H:%M:%S} UTC", plan.repository.location, str(plan.uuid)):
+        assert shown in page
+    runs = reverse("admin:records_backuprecord_changelist") + f"?plan_uuid={plan.uuid}"
+    assert runs in page
+    listing = browser.get(runs).content.decode()
+    assert plan.backup_name in listing
+    assert other.plan_name not in listing
+
+
+def test_a_new_plan_may_fire_from_now_on_unless_another_time_is_typed(account) -> None:
+    page = browser_of(account, "operator").get(reverse("admin:jobs_backupplan_add"))
+    typed = page.context["adminform"].form["start_time"].value()
+    assert abs(timezone.now() - typed) < timedelta(minutes=5)
+
+
+def test_of_a_plan_that_can_never_fire_it_is_said(plan, account) -> None:
+    browser = browser_of(account, "operator")
+    fields = page_values(browser, plan)
+    address = reverse("admin:jobs_backupplan_change", args=[plan.pk])
+    assert "no time left" not in browser.post(address, fields, follow=True).content.decode()
+    page = browser.post(address, {**fields, "cron_expression": "0 0 3 30 2 ?"}, follow=True).content.decode()
+    assert f"{plan} has no time left to fire at" in page
+
+
+def page_values(browser: Browser, plan: BackupPlan) -> dict:
+    form = browser.get(reverse("admin:jobs_backupplan_change", args=[plan.pk])).context["adminform"].form
+    values = {name: form[name].value() for name in form.fields}
+    start = values.pop("start_time")
+    times = {"start_time_0": f"{start:%Y-%m-%d}", "start_time_1": f"{start:%H:%M:%S}"}
+    return {name: value for name, value in values.items() if value is not None} | times
 
 
 def test_a_plan_is_made_and_refused_by_the_rules_of_the_api(plan, account) -> None:
