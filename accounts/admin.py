@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
@@ -21,6 +21,7 @@ from accounts.managing import (
     require_another_administrator,
 )
 from accounts.models import User
+from backupcenter.console import tell_done
 
 # Roles take the place of groups; the page of tokens is our own.
 admin.site.unregister([Group, AuthToken])
@@ -66,7 +67,7 @@ class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
     def end_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         for user in queryset:
             end_tokens(user)
-        self.message_user(request, _("They have to log in again."), messages.SUCCESS)
+            tell_done(self, request, user, _("%(account)s has to log in again."), account=user)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         deleted, counts, permissions, protected = super().get_deleted_objects(objs, request)

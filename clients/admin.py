@@ -16,6 +16,7 @@ from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from backupcenter.api.keys import ipv4_number
+from backupcenter.console import tell_done
 from clients.joining import join_command, revoke
 from clients.models import Client, JoinToken
 
@@ -115,12 +116,13 @@ class ClientAdmin(ModelAdmin):
         for client in queryset:
             _row, token = JoinToken.issue(client, created_by=request.user.get_username())
             show_token(self, request, str(client), token)
+            tell_done(self, request, client, _("A join token for %(client)s was issued."), client=client)
 
     @admin.action(description=_("Revoke the agent's token"), permissions=["change"])
     def revoke_agent(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
         for client in queryset:
             revoke(client)
-            self.message_user(request, gettext("%(client)s has to join again.") % {"client": client}, messages.SUCCESS)
+            tell_done(self, request, client, _("%(client)s has to join again."), client=client)
 
 
 @admin.register(JoinToken)

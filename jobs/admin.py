@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.formats import date_format
+from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -26,6 +27,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from backupcenter.console import tell_done
 from jobs.models import BackupPlan
 from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan, pause_plan, resume_plan, run_plan
 from records.maintenance import request_maintenance
@@ -135,31 +137,33 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
 
     @admin.action(description=_("Run the selected plans now"), permissions=["change"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
-        self._each(request, queryset, run_plan, gettext("%(plan)s is queued."))
+        self._each(request, queryset, run_plan, _("%(plan)s is queued."))
 
     @admin.action(description=_("Pause the selected plans"), permissions=["change"])
     def pause(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
-        self._each(request, queryset, pause_plan, gettext("%(plan)s is paused."))
+        self._each(request, queryset, pause_plan, _("%(plan)s is paused."))
 
     @admin.action(description=_("Resume the selected plans"), permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
-        self._each(request, queryset, resume_plan, gettext("%(plan)s goes on."))
+        self._each(request, queryset, resume_plan, _("%(plan)s goes on."))
 
     @admin.action(description=_("Verify the repositories of the selected plans"), permissions=["change"])
     def verify(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
         for repository in {plan.repository_id: plan.repository for plan in queryset}.values():
             request_maintenance(repository, MaintenanceRun.Kind.CHECK_DATA)
-            message = gettext("A check of %(repository)s is queued; its result will be among the maintenance runs.")
-            self.message_user(request, message % {"repository": repository}, messages.SUCCESS)
+            message = _("A check of %(repository)s is queued; its result will be among the maintenance runs.")
+            tell_done(self, request, repository, message, repository=repository)
 
-    def _each(self, request: HttpRequest, queryset: QuerySet[BackupPlan], act: Callable[[BackupPlan], object], done: str) -> None:
+    def _each(
+        self, request: HttpRequest, queryset: QuerySet[BackupPlan], act: Callable[[BackupPlan], object], done: Promise
+    ) -> None:
         for plan in queryset:
             try:
                 act(plan)
             except (APIException, ValidationError) as error:
                 self.message_user(request, f"{plan}: {getattr(error, 'detail', error)}", messages.ERROR)
             else:
-                self.message_user(request, done % {"plan": plan}, messages.SUCCESS)
+                tell_done(self, request, plan, done, plan=plan)
 
 
 @admin.register(PeriodicTask)

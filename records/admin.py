@@ -10,13 +10,13 @@ from django.http import HttpRequest
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from backupcenter.api.exceptions import Conflict
+from backupcenter.console import tell_done
 from records.deleting import delete_backup_record, delete_recovery_record
 from records.display import (
     duration_text,
@@ -130,10 +130,10 @@ class JobRecordAdmin(ReadOnlyAdmin):
             except APIException as error:
                 self.message_user(request, f"{record}: {error.detail}", messages.ERROR)
             else:
-                done = gettext("%(record)s is cancelled.")
+                done = _("%(record)s is cancelled.")
                 if record.is_active:
-                    done = gettext("%(record)s will be cancelled with its agent's next report.")
-                self.message_user(request, done % {"record": record}, messages.SUCCESS)
+                    done = _("%(record)s will be cancelled with its agent's next report.")
+                tell_done(self, request, record, done, record=record)
 
 
 @admin.register(BackupRecord)

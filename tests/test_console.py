@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
 from django.test import Client as Browser
 from django.urls import reverse
 from django.utils import timezone
@@ -100,6 +102,33 @@ def test_plans_are_run_paused_resumed_and_verified(plan, account) -> None:
     assert not plan.paused
     act(browser, "verify", plan)
     assert MaintenanceRun.objects.filter(kind=MaintenanceRun.Kind.CHECK_DATA).count() == 1
+
+
+def trace(row) -> list[str]:
+    """What a row's history in the console says, oldest first."""
+    entries = LogEntry.objects.filter(object_id=row.pk, content_type=ContentType.objects.get_for_model(row))
+    return [entry.get_change_message() for entry in entries.order_by("pk")]
+
+
+def test_what_was_done_with_a_plan_is_in_its_history_in_the_servers_language(plan, account) -> None:
+    browser = browser_of(account, "operator")
+    for action in ("run_now", "run_now", "pause", "resume", "verify"):
+        form = {"action": action, "_selected_action": [plan.pk]}
+        browser.post(reverse("admin:jobs_backupplan_changelist"), form, headers={"Accept-Language": "zh-hans"})
+    assert trace(plan) == [f"{plan} is queued.", f"{plan} is paused.", f"{plan} goes on."]
+    assert len(trace(plan.repository)) == 1
+
+
+def test_who_cancelled_a_record_revoked_an_agent_and_ended_tokens_is_in_the_history(plan, account) -> None:
+    browser = browser_of(account, "administrator")
+    record, user = make_record(plan, state=State.QUEUED), account("viewer")
+    for row, action in ((record, "cancel"), (plan.client, "issue_join_token"), (plan.client, "revoke_agent"), (user, "end_tokens")):
+        address = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_changelist")
+        browser.post(address, {"action": action, "_selected_action": [row.pk]})
+    assert trace(record) == [f"{record} is cancelled."]
+    assert trace(plan.client) == [f"A join token for {plan.client} was issued.", f"{plan.client} has to join again."]
+    assert trace(user) == ["viewer has to log in again."]
+    assert set(LogEntry.objects.values_list("user__username", flat=True)) == {"administrator"}
 
 
 def test_a_queued_record_is_cancelled(plan, account) -> None:
