@@ -20,7 +20,7 @@ from accounts.managing import (
     is_administrator_left_without,
     require_another_administrator,
 )
-from accounts.models import User
+from accounts.models import Token, User
 from backupcenter.console import tell_done
 
 # Roles take the place of groups; the page of tokens is our own.
@@ -76,15 +76,22 @@ class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
         return deleted, counts, permissions, protected
 
 
-@admin.register(AuthToken)
+@admin.register(Token)
 class TokenAdmin(ModelAdmin):
-    """Tokens, to see and to revoke; the token itself is known to nobody."""
+    """Tokens, to see and to revoke; the token itself is known to nobody.
+
+    The list holds all there is to see, so nothing links to a page whose address would be the token's digest.
+    """
 
     list_display = ["user", "created", "expiry"]
+    list_display_links = None
     list_filter = ["user"]
     search_fields = ["user__username"]
     list_select_related = ["user"]
-    fields = readonly_fields = ["user", "created", "expiry"]
+    fields = ["user", "created", "expiry"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Token | None = None) -> bool:
         return False

@@ -120,3 +120,16 @@ class User(AbstractUser):
 
     def check_password_digest(self, digest: str) -> bool:
         return check_password(digest.lower(), self.password)
+
+
+class Token(AuthToken):
+    """A token of the API, as the console shows it: by its account and its age, not by its digest."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("API token")
+        verbose_name_plural = _("API tokens")
+        ordering = ["-created"]
+
+    def __str__(self) -> str:
+        return f"{self.user} ({self.created:%Y-%m-%d %H:%M})"

@@ -1,5 +1,7 @@
 """The console: every model of these rooms has pages, roles hold there too, and secrets never show."""
 
+import re
+
 import pytest
 from django.test import Client as Browser
 from django.urls import reverse
@@ -224,6 +226,21 @@ def test_a_password_that_one_changes_oneself_ends_ones_tokens_and_not_the_sessio
     assert answer.status_code == 302, answer.content.decode()[:3000]
     assert not AuthToken.objects.exists()
     assert client.get(reverse("admin:index")).status_code == 200
+
+
+def test_tokens_are_listed_and_ended_without_their_digest(browser, account) -> None:
+    token, _secret = AuthToken.objects.create(account("viewer"))
+    client = browser("administrator")
+    listing = reverse("admin:accounts_token_changelist")
+    page = client.get(listing).content.decode()
+    assert "viewer" in page
+    assert f"/{token.digest}/" not in page
+    form = {"action": "delete_selected", "_selected_action": [token.digest]}
+    shown = re.sub(r"<[^>]*>", "", client.post(listing, form).content.decode())
+    assert f"viewer ({token.created:%Y-%m-%d %H:%M})" in shown
+    assert token.digest not in shown
+    client.post(listing, {**form, "post": "yes"})
+    assert not AuthToken.objects.exists()
 
 
 def test_the_last_administrator_stays_in_the_console_too(browser, account) -> None:
