@@ -12,6 +12,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 validate_hostname = RegexValidator(r"^[^\s/\\\x00-\x1f\x7f]+\Z", _("A host name has neither blanks nor slashes."))
 validate_root = RegexValidator(r"^/", _("Must be an absolute path."))
@@ -86,7 +87,7 @@ class JoinToken(models.Model):
     token_hash = models.CharField(max_length=64, unique=True, editable=False)
     client = models.ForeignKey(Client, models.CASCADE, null=True, blank=True, related_name="join_tokens", verbose_name=_("client"))
     expires_at = models.DateTimeField(_("expires"))
-    used_at = models.DateTimeField(_("used"), null=True, blank=True)
+    used_at = models.DateTimeField(pgettext_lazy("time", "used"), null=True, blank=True)
     created_by = models.CharField(_("created by"), max_length=150, blank=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 

@@ -7,6 +7,7 @@ A record is also the job itself while it waits and runs: it is claimed, leased a
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from clients.models import Client
 from storage.models import Repository
@@ -34,10 +35,10 @@ class JobRecord(models.Model):
     client = models.ForeignKey(Client, models.SET_NULL, null=True, related_name="%(class)ss", verbose_name=_("client"))
     state = models.PositiveSmallIntegerField(_("state"), choices=State.choices, default=State.QUEUED)
     attempt = models.PositiveIntegerField(_("attempt"), default=1)
-    queued_at = models.DateTimeField(_("queued"), auto_now_add=True)
+    queued_at = models.DateTimeField(pgettext_lazy("time", "queued"), auto_now_add=True)
     published_at = models.DateTimeField(_("put on the client's queue"), null=True, blank=True)
-    start_time = models.DateTimeField(_("started"), null=True, blank=True)
-    end_time = models.DateTimeField(_("ended"), null=True, blank=True)
+    start_time = models.DateTimeField(pgettext_lazy("time", "started"), null=True, blank=True)
+    end_time = models.DateTimeField(pgettext_lazy("time", "ended"), null=True, blank=True)
     lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
     # What its agent has chosen for the claim, so that it may ask again after an answer that was lost.
     claim_nonce = models.CharField(max_length=64, blank=True, editable=False)
@@ -185,11 +186,11 @@ class MaintenanceRun(models.Model):
     result = models.JSONField(_("result"), default=dict, blank=True)
     error = models.TextField(_("error"), blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), default=1)
-    queued_at = models.DateTimeField(_("queued"), auto_now_add=True)
+    queued_at = models.DateTimeField(pgettext_lazy("time", "queued"), auto_now_add=True)
     published_at = models.DateTimeField(_("put on the queue"), null=True, blank=True)
     not_before = models.DateTimeField(_("waits until"), null=True, blank=True)
-    start_time = models.DateTimeField(_("started"), null=True, blank=True)
-    end_time = models.DateTimeField(_("ended"), null=True, blank=True)
+    start_time = models.DateTimeField(pgettext_lazy("time", "started"), null=True, blank=True)
+    end_time = models.DateTimeField(pgettext_lazy("time", "ended"), null=True, blank=True)
     lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
 
     class Meta:

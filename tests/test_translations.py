@@ -8,6 +8,10 @@ from pathlib import Path
 
 import polib
 import pytest
+from django.utils.translation import override
+
+from jobs.admin import BackupPlanAdmin
+from records.models import BackupRecord, RecoveryRecord, State
 
 TOP = Path(__file__).resolve().parent.parent
 CATALOGUE = TOP / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
@@ -16,6 +20,10 @@ PLACEHOLDER = re.compile(r"%\(\w+\)[sdr]")
 
 def texts(entry: polib.POEntry) -> list[str]:
     return list(entry.msgstr_plural.values()) or [entry.msgstr]
+
+
+def key(entry: polib.POEntry) -> tuple[str | None, str]:
+    return entry.msgctxt, entry.msgid
 
 
 def test_nothing_is_left_untranslated() -> None:
@@ -31,7 +39,7 @@ def test_placeholders_survive_translation() -> None:
 
 def test_the_compiled_catalogue_is_up_to_date() -> None:
     source, compiled = polib.pofile(str(CATALOGUE)), polib.mofile(str(CATALOGUE.with_suffix(".mo")))
-    assert {entry.msgid: texts(entry) for entry in compiled} == {entry.msgid: texts(entry) for entry in source}
+    assert {key(entry): texts(entry) for entry in compiled} == {key(entry): texts(entry) for entry in source}
 
 
 @pytest.mark.skipif(shutil.which("xgettext") is None, reason="gettext is not installed")
@@ -47,5 +55,11 @@ def test_every_text_of_the_code_is_in_the_catalogue(tmp_path: Path) -> None:
     environment = {"DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONPATH": str(TOP), "PATH": "/usr/bin:/bin"}
     subprocess.run(command, cwd=copy, env=environment, check=True, stdout=subprocess.DEVNULL)
     made = polib.pofile(str(copy / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"))
-    kept = {entry.msgid for entry in polib.pofile(str(CATALOGUE))}
-    assert {entry.msgid for entry in made} == kept
+    kept = {key(entry) for entry in polib.pofile(str(CATALOGUE))}
+    assert {key(entry) for entry in made} == kept
+
+
+def test_a_time_is_called_otherwise_than_a_state_and_going_on_otherwise_than_restoring() -> None:
+    with override("zh-hans"):
+        assert str(BackupRecord._meta.get_field("queued_at").verbose_name) != str(State.QUEUED.label)
+        assert str(RecoveryRecord._meta.verbose_name)[:2] not in str(BackupPlanAdmin.resume.short_description)
