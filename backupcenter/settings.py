@@ -158,7 +158,8 @@ LOGIN_WINDOW_S = _seconds("LOGIN_WINDOW", 60)
 
 LANGUAGE_CODE = _text("LANGUAGE", "en")
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
-LOCALE_PATHS = [BASE_DIR / "locale"]
+# The second holds what the console's own package says and has no Chinese for.
+LOCALE_PATHS = [BASE_DIR / "locale", BASE_DIR / "locale" / "unfold"]
 FORMAT_MODULE_PATH = ["backupcenter.formats"]
 USE_I18N = True
 USE_TZ = True

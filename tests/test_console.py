@@ -3,6 +3,7 @@
 import html
 import re
 from datetime import timedelta
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,9 @@ from tests.conftest import PASSWORD
 from tests.factories import START, make_client, make_plan, make_record, make_tenant
 
 DESTINATION = '{"destination": "/back"}'
+# Names: of the product, of formats, and of the rows that the tests make.
+NAMES = {"Backup", "Center", "JSON", "Quartz", "include", "exclude"}
+NAMES |= {"administrator", "backup", "directory", "host", "viewer", "Viewer"}
 ROOMS = ("accounts", "storage", "clients", "records", "jobs")
 
 
@@ -42,6 +46,53 @@ def browser_of(account, role: str) -> Browser:
     browser = Browser()
     browser.force_login(account(role))
     return browser
+
+
+class Reader(HTMLParser):
+    """Reads what a person reads of a page: no scripts, no styles, no names of icons."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self._skips = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes) -> None:
+        self._skips = tag in ("script", "style") or "material-symbols" in (dict(attributes).get("class") or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._skips = False
+
+    def handle_data(self, text: str) -> None:
+        if not self._skips:
+            self.texts.append(text)
+
+
+def test_the_console_is_chinese_throughout_for_who_wants_it(plan, account) -> None:
+    browser = browser_of(account, "administrator")
+    chinese = {"Accept-Language": "zh-hans"}
+    pages = [
+        Browser().get(reverse("admin:login"), headers=chinese),
+        browser.get(reverse("admin:index"), headers=chinese),
+        browser.get(reverse("admin:jobs_backupplan_changelist") + "?q=nothing", headers=chinese),
+        browser.get(reverse("admin:jobs_backupplan_add"), headers=chinese),
+        browser.get(reverse("admin:accounts_user_add"), headers=chinese),
+        browser.get(reverse("admin:accounts_user_change", args=[account("viewer").pk]), headers=chinese),
+        browser.get("/nowhere", headers=chinese),
+    ]
+    texts = [text for page in pages for text in Reader(page.content.decode()).texts]
+    english = {phrase for text in texts for phrase in re.findall(r"[A-Za-z]{4,}(?: [a-z]+)*", text)}
+    assert english <= NAMES
+
+
+@pytest.mark.parametrize(("role", "path", "status", "sentence"), [
+    ("viewer", "/nowhere", 404, "此地址没有任何内容。"),
+    ("viewer", "/admin/accounts/user/", 403, "您无权执行此操作。"),
+])  # fmt: skip
+def test_a_failure_is_a_page_in_the_readers_language(account, role, path, status, sentence) -> None:
+    answer = browser_of(account, role).get(path, headers={"Accept-Language": "zh-hans"})
+    assert answer.status_code == status
+    assert sentence in answer.content.decode()
 
 
 @pytest.mark.parametrize("language", ["en", "zh-hans"])

@@ -15,6 +15,7 @@ from records.models import BackupRecord, RecoveryRecord, State
 
 TOP = Path(__file__).resolve().parent.parent
 CATALOGUE = TOP / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
+UNFOLD_CATALOGUE = TOP / "locale" / "unfold" / "zh_Hans" / "LC_MESSAGES" / "django.po"
 PLACEHOLDER = re.compile(r"%\(\w+\)[sdr]")
 
 
@@ -26,19 +27,22 @@ def key(entry: polib.POEntry) -> tuple[str | None, str]:
     return entry.msgctxt, entry.msgid
 
 
-def test_nothing_is_left_untranslated() -> None:
-    catalogue = polib.pofile(str(CATALOGUE))
+@pytest.mark.parametrize("path", [CATALOGUE, UNFOLD_CATALOGUE])
+def test_nothing_is_left_untranslated(path) -> None:
+    catalogue = polib.pofile(str(path))
     assert [entry.msgid for entry in catalogue if not all(texts(entry)) or entry.fuzzy] == []
 
 
-def test_placeholders_survive_translation() -> None:
-    for entry in polib.pofile(str(CATALOGUE)):
+@pytest.mark.parametrize("path", [CATALOGUE, UNFOLD_CATALOGUE])
+def test_placeholders_survive_translation(path) -> None:
+    for entry in polib.pofile(str(path)):
         for text in texts(entry):
             assert set(PLACEHOLDER.findall(text)) == set(PLACEHOLDER.findall(entry.msgid)), entry.msgid
 
 
-def test_the_compiled_catalogue_is_up_to_date() -> None:
-    source, compiled = polib.pofile(str(CATALOGUE)), polib.mofile(str(CATALOGUE.with_suffix(".mo")))
+@pytest.mark.parametrize("path", [CATALOGUE, UNFOLD_CATALOGUE])
+def test_the_compiled_catalogue_is_up_to_date(path) -> None:
+    source, compiled = polib.pofile(str(path)), polib.mofile(str(path.with_suffix(".mo")))
     assert {key(entry): texts(entry) for entry in compiled} == {key(entry): texts(entry) for entry in source}
 
 
