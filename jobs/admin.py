@@ -45,6 +45,10 @@ STATE_COLOURS = {
 }
 
 
+def schedule_text(plan: BackupPlan) -> str:
+    return f"{plan.cron_expression} ({plan.timezone})" if plan.cron_expression else gettext("once")
+
+
 class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
     """A plan; what it says is checked by the rules that the API has."""
 
@@ -110,7 +114,7 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
 
     @admin.display(description=_("schedule"), ordering="cron_expression")
     def schedule(self, plan: BackupPlan) -> str:
-        return f"{plan.cron_expression} ({plan.timezone})" if plan.cron_expression else gettext("once")
+        return schedule_text(plan)
 
     @admin.display(description=_("next fire"), ordering="next_fire_at")
     def next_fire(self, plan: BackupPlan) -> str:
@@ -174,13 +178,14 @@ class PeriodicTaskAdmin(ModelAdmin):
     list_filter = ["enabled", "task"]
     list_select_related = ["plan", "interval", "crontab", "solar", "clocked"]
     search_fields = ["name", "task"]
-    fields = ["name", "plan_link", "description", "task", "enabled", "schedule", "start_time", "expires", "last_run_at"]
+    fields = ["name", "plan_link", "task", "enabled", "schedule", "start_time", "expires", "last_run_at"]
     readonly_fields = fields
 
     @admin.display(description=_("schedule"))
     def schedule(self, task: PeriodicTask) -> str:
-        # A plan's row only holds its next fire; its description says what it fires by.
-        return str(task.description or task.schedule)
+        # The row of a plan holds no more than its next fire.
+        plan = getattr(task, "plan", None)
+        return str(task.schedule) if plan is None else schedule_text(plan)
 
     @admin.display(description=_("backup plan"))
     def plan_link(self, task: PeriodicTask) -> str:

@@ -1,7 +1,8 @@
 """Quartz expressions: parsing them, and finding the times at which they fire.
 
 Six or seven fields: seconds, minutes, hours, day of month, month, day of week, year. Weekdays count from 1 = Sunday, and one
-of the two day fields must be `?`. The syntax follows the documentation of Quartz' `CronExpression`. No Django in here.
+of the two day fields must be `?`. The syntax follows the documentation of Quartz' `CronExpression`. Of Django
+only the translations are in here.
 
 Daylight saving: an expression that fires in every hour goes on evenly through both changes. Any other fires once for each
 local time it names: one that the change in spring leaves out fires as much later as the clock was put forward, one that
@@ -15,6 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 FIRST_YEAR, LAST_YEAR = 1970, 2199
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -27,7 +31,7 @@ class InvalidExpression(ValueError):
     """The text is no Quartz expression. `field`: the one that is wrong, None if it is all of it; `reason`: a sentence."""
 
     def __init__(self, field: str | None, reason: str) -> None:
-        super().__init__(f"{field}: {reason}" if field else reason)
+        super().__init__(f"{_(field)}: {reason}" if field else reason)
         self.field = field
         self.reason = reason
 
@@ -46,20 +50,21 @@ class _Field:
         if text in self.names:
             return self.names.index(text) + self.low
         if not text.isascii() or not text.isdigit() or len(text) > 4:
-            raise InvalidExpression(self.name, f"“{text}” is not a value of this field")
+            raise InvalidExpression(self.name, _("“%(text)s” is not a value of this field") % {"text": text})
         value = int(text)
         if not self.low <= value <= self.high:
-            raise InvalidExpression(self.name, f"{value} is not between {self.low} and {self.high}")
+            bounds = {"value": value, "low": self.low, "high": self.high}
+            raise InvalidExpression(self.name, _("%(value)d is not between %(low)d and %(high)d") % bounds)
         return value
 
 
-_SECONDS = _Field("seconds", 0, 59, 59)
-_MINUTES = _Field("minutes", 0, 59, 59)
-_HOURS = _Field("hours", 0, 23, 23)
-_DAYS = _Field("day of month", 1, 31, 31)
-_MONTHS = _Field("month", 1, 12, 12, MONTHS)
-_WEEKDAYS = _Field("day of week", 1, 7, 7, WEEKDAYS)
-_YEARS = _Field("year", FIRST_YEAR, LAST_YEAR, LAST_YEAR - FIRST_YEAR)
+_SECONDS = _Field(gettext_noop("seconds"), 0, 59, 59)
+_MINUTES = _Field(gettext_noop("minutes"), 0, 59, 59)
+_HOURS = _Field(gettext_noop("hours"), 0, 23, 23)
+_DAYS = _Field(gettext_noop("day of month"), 1, 31, 31)
+_MONTHS = _Field(gettext_noop("month"), 1, 12, 12, MONTHS)
+_WEEKDAYS = _Field(gettext_noop("day of week"), 1, 7, 7, WEEKDAYS)
+_YEARS = _Field(gettext_noop("year"), FIRST_YEAR, LAST_YEAR, LAST_YEAR - FIRST_YEAR)
 _FIELDS = (_SECONDS, _MINUTES, _HOURS, _DAYS, _MONTHS, _WEEKDAYS, _YEARS)
 
 _RANGE = re.compile(r"(?P<begin>\*|[A-Z0-9]*)(?:-(?P<end>[A-Z0-9]+))?(?:(?P<slash>/)(?P<step>.*))?")
@@ -102,11 +107,11 @@ class QuartzExpression:
         """Return the expression. Raises InvalidExpression, which says which field is wrong and why."""
         parts = text.upper().split()
         if not 6 <= len(parts) <= 7:
-            raise InvalidExpression(None, f"six or seven fields are needed, not {len(parts)}")
+            raise InvalidExpression(None, _("six or seven fields are needed, not %(count)d") % {"count": len(parts)})
         seconds, minutes, hours, day, month, weekday = parts[:6]
         if (day == "?") == (weekday == "?"):
             field = None if day == "?" else _WEEKDAYS.name
-            raise InvalidExpression(field, "exactly one of day of month and day of week must be “?”")
+            raise InvalidExpression(field, _("exactly one of day of month and day of week must be “?”"))
         days, nearest, last = _parse_days(day)
         weekdays, last_weekdays, nth_weekdays = _parse_weekdays(weekday)
         return cls(
@@ -128,7 +133,7 @@ class QuartzExpression:
 
     def fires(self, after: datetime, tz: tzinfo, count: int) -> Iterator[datetime]:
         """Yield the first `count` fires after `after`, fewer if the expression ends."""
-        for _ in range(count):
+        for _number in range(count):
             fire = self.next_after(after, tz)
             if fire is None:
                 return
@@ -238,14 +243,14 @@ def _parse_range(field: _Field, text: str) -> frozenset[int]:
     """Return the values of `*`, `5`, `1-5`, `1/5`, `*/5`, `/5` or `1-30/5`; a range may wrap around, but for years."""
     match = _RANGE.fullmatch(text)
     if match is None or (not match["begin"] and not match["slash"]) or (match["begin"] == "*" and match["end"]):
-        raise InvalidExpression(field.name, f"“{text}” is not a value of this field")
+        raise InvalidExpression(field.name, _("“%(text)s” is not a value of this field") % {"text": text})
     step = 1
     if match["slash"]:
         if not match["step"].isascii() or not match["step"].isdigit() or int(match["step"]) < 1:
-            raise InvalidExpression(field.name, "“/” must be followed by a whole number above 0")
+            raise InvalidExpression(field.name, _("“/” must be followed by a whole number above 0"))
         step = int(match["step"])
         if step > field.step_limit:
-            raise InvalidExpression(field.name, f"the increment {step} is too large")
+            raise InvalidExpression(field.name, _("the increment %(step)d is too large") % {"step": step})
     begin = field.low
     if match["begin"] not in ("", "*"):
         # Quartz lets a step begin at 0 in fields that begin at 1.
@@ -256,7 +261,7 @@ def _parse_range(field: _Field, text: str) -> frozenset[int]:
     if end >= begin:
         return frozenset(value for value in range(begin, end + 1, step) if value >= field.low)
     if field is _YEARS:
-        raise InvalidExpression(field.name, "a range of years cannot end before it begins")
+        raise InvalidExpression(field.name, _("a range of years cannot end before it begins"))
     span = field.high - field.low + 1
     return frozenset((value - field.low) % span + field.low for value in range(begin, end + span + 1, step))
 
@@ -270,7 +275,7 @@ def _parse_days(text: str) -> tuple[frozenset[int], frozenset[int], frozenset[tu
         if match := _LAST_DAY.fullmatch(item):
             before = int(match["before"] or 0)
             if before > 30:
-                raise InvalidExpression(_DAYS.name, "the offset from the last day must be at most 30")
+                raise InvalidExpression(_DAYS.name, _("the offset from the last day must be at most 30"))
             last.add((before, match["weekday"] is not None))
         elif match := _NEAREST_WEEKDAY.fullmatch(item):
             nearest.add(_DAYS.number(match["day"]))
@@ -288,13 +293,13 @@ def _parse_weekdays(text: str) -> tuple[frozenset[int], frozenset[int], frozense
     for item in items:
         if item == "L":
             if len(items) > 1:
-                raise InvalidExpression(_WEEKDAYS.name, "“L” cannot stand with other days of the week")
+                raise InvalidExpression(_WEEKDAYS.name, _("“L” cannot stand with other days of the week"))
             weekdays.add(6)
         elif match := _LAST_WEEKDAY.fullmatch(item):
             last.add(_WEEKDAYS.number(match["day"]) - 1)
         elif match := _NTH_WEEKDAY.fullmatch(item):
             if match["nth"] not in tuple("12345"):
-                raise InvalidExpression(_WEEKDAYS.name, "“#” must be followed by a number from 1 to 5")
+                raise InvalidExpression(_WEEKDAYS.name, _("“#” must be followed by a number from 1 to 5"))
             nth.add((_WEEKDAYS.number(match["day"]) - 1, int(match["nth"])))
         else:
             weekdays |= {value - 1 for value in _parse_range(_WEEKDAYS, item)}

@@ -77,7 +77,7 @@ def parse_usage(document: bytes) -> tuple[int | None, int | None]:
 
 
 def _owner(url: str, access_key: str, secret_key: str) -> tuple[str, str]:
-    with failing_store(url, _("the list of buckets")):
+    with failing_store(url, "the list of buckets"):
         client = boto3.Session().client(
             "s3",
             endpoint_url=url,
@@ -110,7 +110,7 @@ def _send(request: AWSRequest, url: str) -> AWSResponse:
     """Send one request, without following redirects. Raises StoreUnreachable."""
     session = URLLib3Session(timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S))
     try:
-        with failing_store(url, _("an answer")):
+        with failing_store(url, "an answer"):
             try:
                 return session.send(request.prepare())
             except SSLError as error:

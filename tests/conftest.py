@@ -73,6 +73,15 @@ def _empty_cache() -> Iterator[None]:
     cache.clear()
 
 
+@pytest.fixture(autouse=True)
+def _servers_language() -> Iterator[None]:
+    """No language that one test's request preferred reaches the next test."""
+    from django.utils import translation
+
+    yield
+    translation.deactivate()
+
+
 @pytest.fixture
 def account(db) -> Callable[[str], object]:
     """Return a function that makes the account of a role, named as the role."""

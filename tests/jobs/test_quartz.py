@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils.translation import override
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -181,3 +182,10 @@ def test_the_command_prints_fires() -> None:
 def test_the_command_rejects_a_bad_expression_with_field_and_reason() -> None:
     with pytest.raises(CommandError, match="hours: 25 is not between 0 and 23"):
         call_command("nextfires", "0 0 25 * * ?")
+
+
+def test_a_refusal_is_in_the_readers_language_and_names_the_field() -> None:
+    with override("zh-hans"), pytest.raises(InvalidExpression) as refused:
+        QuartzExpression.parse("0 0 25 * * ?")
+    assert str(refused.value) == "小时: 25 不在 0 到 23 之间"
+    assert refused.value.field == "hours"
