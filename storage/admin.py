@@ -7,6 +7,7 @@ from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException
@@ -78,7 +79,7 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
     """The keys of a tenant: the store says the rest."""
 
     secret_key = forms.CharField(
-        label=_("secret key"), required=False, widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
+        label=capfirst(_("secret key")), required=False, widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
     )
 
     class Meta:
@@ -101,6 +102,11 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
         present = Tenant.objects.select_related("endpoint").get(pk=self.instance.pk) if self.instance.pk else None
         secret_key = data["secret_key"] or (present.secret_key if present else "")
         data["secret_key"] = secret_key
+        endpoint = present.endpoint if present else data["endpoint"]
+        keys = {} if endpoint.is_directory else {"access_key": data["access_key"], "secret_key": secret_key}
+        missing = {name: gettext("This field is required.") for name, key in keys.items() if not key}
+        if missing:
+            raise forms.ValidationError(missing)
         try:
             if present is None:
                 self.instance = new_tenant(data["endpoint"], data["access_key"], secret_key, username=data.get("username", ""))
@@ -164,7 +170,7 @@ class TenantAdmin(ModelAdmin):
 class RepositoryAdmin(ModelAdmin):
     """Repositories. Plans make them; without its password, which is kept here alone, one cannot be read."""
 
-    list_display = ["location", "tenant", "repository_id", "created_at"]
+    list_display = ["location", "tenant", "created_at"]
     list_filter = ["tenant__endpoint", "tenant"]
     list_select_related = ["tenant__endpoint"]
     search_fields = ["bucket", "prefix", "repository_id"]

@@ -100,6 +100,15 @@ def test_keys_that_are_refused_are_said(browser, db, monkeypatch) -> None:
     assert not Tenant.objects.exists()
 
 
+def test_a_stores_tenant_without_keys_is_refused_before_the_store_is_asked(browser, db) -> None:
+    endpoint = Endpoint.objects.create(address="127.0.0.1:1", https=False)
+    form = {"endpoint": endpoint.pk, "username": "", "access_key": "", "secret_key": ""}
+    answer = browser("administrator").post(reverse("admin:storage_tenant_add"), form)
+    assert set(answer.context["adminform"].form.errors) == {"access_key", "secret_key"}
+    assert "Secret key" in answer.content.decode()
+    assert not Tenant.objects.exists()
+
+
 def test_an_empty_secret_keeps_the_present_one(browser, rows, monkeypatch) -> None:
     from storage.probing import TenantDescription
 
