@@ -31,7 +31,7 @@ from backupcenter.console import tell_done
 from jobs.models import BackupPlan
 from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan, pause_plan, resume_plan, run_plan
 from records.maintenance import request_maintenance
-from records.models import MaintenanceRun
+from records.models import MaintenanceRun, State
 
 admin.site.unregister([PeriodicTask, ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule])
 
@@ -83,6 +83,28 @@ class OutsideTransaction(admin.ModelAdmin):  # type: ignore[type-arg]
         return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
 
 
+class StateFilter(admin.SimpleListFilter):
+    """Plans in one of their states (`BackupPlan.state`); the rows come from `with_activity`."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[Any, Any]]:
+        return list(BackupPlan.State.choices)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> QuerySet[BackupPlan]:
+        calm: dict[str, Any] = {"active_state": None}
+        conditions: dict[BackupPlan.State, dict[str, Any]] = {
+            BackupPlan.State.IDLE: {**calm, "paused": False, "next_fire_at__isnull": False},
+            BackupPlan.State.QUEUED: {"active_state": State.QUEUED},
+            BackupPlan.State.RUNNING: {"active_state": State.RUNNING},
+            BackupPlan.State.PAUSED: {**calm, "paused": True},
+            BackupPlan.State.ENDED: {**calm, "paused": False, "next_fire_at": None},
+        }
+        wanted = {str(state): condition for state, condition in conditions.items()}
+        return queryset.filter(**wanted.get(self.value() or "", {}))
+
+
 @admin.register(BackupPlan)
 class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     """Backup plans."""
@@ -91,7 +113,7 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
 
     form = PlanForm
     list_display = ["backup_name", "client", "tenant", "bucket", "schedule", "next_fire", "shown_state"]
-    list_filter = ["paused", "client", "tenant"]
+    list_filter = [StateFilter, "client", "tenant"]
     search_fields = ["backup_name", "uuid", "client__hostname", "bucket"]
     actions = ["run_now", "pause", "resume", "verify"]
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
@@ -58,6 +58,11 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> HttpResponse:
+        super().response_delete(request, obj_display, obj_id)
+        # Back to the list; the front page is where Django sends who may not change rows.
+        return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
 
 
 class JobRecordAdmin(ReadOnlyAdmin):
@@ -155,7 +160,7 @@ class BackupRecordAdmin(JobRecordAdmin):
         "shown_error",
     ]
     list_display_links = ["id", "plan_name"]
-    search_fields = ["plan_name", "snapshot", "error"]
+    search_fields = ["plan_name", "plan_uuid", "client__hostname", "snapshot", "error"]
     delete = staticmethod(delete_backup_record)
     fieldsets = [
         (None, {"fields": ["plan", "client", "repository", "shown_state", "error", "unreadable_files", "shown_progress"]}),
@@ -207,6 +212,7 @@ class RecoveryRecordAdmin(JobRecordAdmin):
         "unreadable_count",
     ]
     list_select_related = ["client", "backup_record"]
+    search_fields = ["backup_record__plan_name", "client__hostname", "recovery_data", "error"]
     delete = staticmethod(delete_recovery_record)
     fieldsets = [
         (None, {"fields": ["backup_record", "client", "shown_state", "error", "unreadable_files", "shown_progress"]}),
@@ -256,6 +262,7 @@ class MaintenanceRunAdmin(ReadOnlyAdmin):
 
     list_display = ["id", "kind", "repository", "shown_state", "queued_at", "start_time", "end_time", "error"]
     list_filter = ["kind", "state"]
+    search_fields = ["repository__bucket", "repository__prefix", "error"]
     list_select_related = ["repository__tenant__endpoint"]
     fields = ["kind", "repository", "shown_state", "error", "shown_result", "queued_at", "not_before", "start_time", "end_time"]
 

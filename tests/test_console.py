@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from jobs import planning
 from jobs.models import BackupPlan
+from jobs.planning import pause_plan
 from jobs.recovery import request_recovery
 from records.events import emit
 from records.maintenance import request_maintenance
@@ -372,6 +373,44 @@ def test_what_a_check_found_is_shown_line_by_line(plan, account) -> None:
     page = open_row(browser_of(account, "viewer"), run)
     for shown in ("problems: pack 1 is damaged", "packs: 7", "bytes_read: 1.0\xa0KB"):
         assert shown in page
+
+
+def test_who_deletes_a_record_is_back_at_the_list(plan, account) -> None:
+    record = BackupRecord.objects.get()
+    address = reverse("admin:records_backuprecord_delete", args=[record.pk])
+    answer = browser_of(account, "operator").post(address, {"post": "yes"})
+    assert answer["Location"] == reverse("admin:records_backuprecord_changelist")
+    assert not BackupRecord.objects.exists()
+
+
+def found(browser: Browser, page: str, query: str) -> set[int]:
+    listing = browser.get(reverse(f"admin:{page}_changelist") + query)
+    return {row.pk for row in listing.context["cl"].result_list}
+
+
+def test_history_is_found_by_client_plan_and_repository(plan, account) -> None:
+    browser, record = browser_of(account, "viewer"), BackupRecord.objects.get()
+    make_record(make_plan(Path(plan.tenant.endpoint.address), bucket="other"))
+    recovery = RecoveryRecord.objects.create(client=plan.client, backup_record=record, backup_record_detail={}, recovery_data="{}")
+    for query in (plan.client.hostname, plan.uuid, plan.backup_name):
+        assert found(browser, "records_backuprecord", f"?q={query}") == {record.pk}
+    assert found(browser, "records_recoveryrecord", f"?q={plan.client.hostname}") == {recovery.pk}
+    assert found(browser, "records_recoveryrecord", "?q=nothing") == set()
+    assert found(browser, "records_maintenancerun", f"?q={plan.repository.prefix}") == {MaintenanceRun.objects.get().pk}
+    assert found(browser, "records_maintenancerun", "?q=other") == set()
+
+
+def test_plans_are_filtered_by_the_state_that_they_show(plan, account) -> None:
+    directory = Path(plan.tenant.endpoint.address)
+    plans = {BackupPlan.State.IDLE: plan, **{state: make_plan(directory) for state in list(BackupPlan.State)[1:]}}
+    for state in (State.QUEUED, State.RUNNING):
+        make_record(plans[BackupPlan.State(state)], state=state)
+    pause_plan(plans[BackupPlan.State.PAUSED])
+    BackupPlan.objects.filter(pk=plans[BackupPlan.State.ENDED].pk).update(next_fire_at=None)
+    browser = browser_of(account, "viewer")
+    for state, expected in plans.items():
+        assert BackupPlan.objects.get(pk=expected.pk).state == state
+        assert found(browser, "jobs_backupplan", f"?state={state}") == {expected.pk}
 
 
 def test_periodic_tasks_are_for_looking_and_lead_to_their_plans(plan, account) -> None:
