@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -166,6 +167,7 @@ USE_TZ = True
 TIME_ZONE = _text("TIME_ZONE", "UTC")
 
 STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = BASE_DIR / "staticfiles"
 WHITENOISE_USE_FINDERS = True
 
@@ -213,6 +215,7 @@ UNFOLD = {
     "SITE_TITLE": "Backup Center",
     "SITE_HEADER": "Backup Center",
     "SITE_SYMBOL": "backup",
+    "STYLES": [lambda request: static("console.css")],
     "LOGIN": {"form": "accounts.console.LoginForm"},
 }
 SPECTACULAR_SETTINGS = {
