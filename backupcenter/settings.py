@@ -215,6 +215,7 @@ UNFOLD = {
     "SITE_TITLE": "Backup Center",
     "SITE_HEADER": "Backup Center",
     "SITE_SYMBOL": "backup",
+    "DASHBOARD_CALLBACK": "jobs.dashboard.add_figures",
     "STYLES": [lambda request: static("console.css")],
     "LOGIN": {"form": "accounts.console.LoginForm"},
 }
