@@ -109,7 +109,7 @@ class StateFilter(admin.SimpleListFilter):
 class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     """Backup plans."""
 
-    TOLD = ["shown_state", "next_fire", "repository", "uuid", "runs"]
+    TOLD = ["told_state", "next_fire", "repository", "uuid", "runs"]
 
     form = PlanForm
     list_display = ["backup_name", "client", "tenant", "bucket", "schedule", "next_fire", "shown_state"]
@@ -148,6 +148,11 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     @display(description=_("state"), label=STATE_COLOURS)
     def shown_state(self, plan: BackupPlan) -> tuple[int, str]:
         return plan.state, str(BackupPlan.State(plan.state).label)
+
+    @admin.display(description=_("state"))
+    def told_state(self, plan: BackupPlan) -> str:
+        # A page, unlike a list, has no colour for it.
+        return str(BackupPlan.State(plan.state).label)
 
     def save_model(self, request: HttpRequest, obj: BackupPlan, form: Any, change: bool) -> None:
         plan = change_plan(obj, **{name: form.cleaned_data[name] for name in CHANGEABLE}) if change else obj

@@ -163,7 +163,7 @@ class BackupRecordAdmin(JobRecordAdmin):
     search_fields = ["plan_name", "plan_uuid", "client__hostname", "snapshot", "error"]
     delete = staticmethod(delete_backup_record)
     fieldsets = [
-        (None, {"fields": ["plan", "client", "repository", "shown_state", "error", "unreadable_files", "shown_progress"]}),
+        (None, {"fields": ["plan", "client", "repository", "state", "error", "unreadable_files", "shown_progress"]}),
         (_("Times"), {"fields": ["queued_at", "scheduled_at", "is_late", *JobRecordAdmin.TIMES, "hold_until"]}),
         (_("Data"), {"fields": ["selection", "snapshot", "files_total", "files_new", "files_changed", "files_unmodified"]}),
         (_("Sizes"), {"fields": ["read", "added", "stored"]}),
@@ -215,7 +215,7 @@ class RecoveryRecordAdmin(JobRecordAdmin):
     search_fields = ["backup_record__plan_name", "client__hostname", "recovery_data", "error"]
     delete = staticmethod(delete_recovery_record)
     fieldsets = [
-        (None, {"fields": ["backup_record", "client", "shown_state", "error", "unreadable_files", "shown_progress"]}),
+        (None, {"fields": ["backup_record", "client", "state", "error", "unreadable_files", "shown_progress"]}),
         (_("Times"), {"fields": ["queued_at", *JobRecordAdmin.TIMES]}),
         (_("Data"), {"fields": ["selection", "files_restored", "files_skipped", "files_verified", "restored"]}),
         (_("Job"), {"fields": JobRecordAdmin.JOB}),
@@ -235,7 +235,7 @@ class EventAdmin(ReadOnlyAdmin):
     """What happened, as people were told."""
 
     list_display = ["time", "shown_level", "topic", "title", "message", "shown_job"]
-    fields = ["time", "shown_level", "topic", "title", "message", "plan", "shown_job"]
+    fields = ["time", "level", "topic", "title", "message", "plan", "shown_job"]
     list_filter = ["level", "topic", "time"]
     search_fields = ["title", "message", "job"]
     date_hierarchy = "time"
@@ -264,7 +264,7 @@ class MaintenanceRunAdmin(ReadOnlyAdmin):
     list_filter = ["kind", "state"]
     search_fields = ["repository__bucket", "repository__prefix", "error"]
     list_select_related = ["repository__tenant__endpoint"]
-    fields = ["kind", "repository", "shown_state", "error", "shown_result", "queued_at", "not_before", "start_time", "end_time"]
+    fields = ["kind", "repository", "state", "error", "shown_result", "queued_at", "not_before", "start_time", "end_time"]
 
     def has_delete_permission(self, request: HttpRequest, obj: MaintenanceRun | None = None) -> bool:
         # What is still to be forgotten stands nowhere else.

@@ -235,7 +235,8 @@ def test_a_plans_page_tells_its_state_next_fire_and_repository_and_leads_to_its_
     other = make_record(make_plan(Path(plan.tenant.endpoint.address)))
     browser = browser_of(account, "operator")
     page = open_row(browser, plan)
-    for shown in ("idle", f"{plan.next_fire_at:%Y-%m-%d %H:%M:%S} UTC", plan.repository.location, str(plan.uuid)):
+    assert "idle" in told(page)
+    for shown in (f"{plan.next_fire_at:%Y-%m-%d %H:%M:%S} UTC", plan.repository.location, str(plan.uuid)):
         assert shown in page
     runs = reverse("admin:records_backuprecord_changelist") + f"?plan_uuid={plan.uuid}"
     assert runs in page
@@ -321,6 +322,11 @@ def open_row(browser: Browser, row) -> str:
     return html.unescape(browser.get(address).content.decode())
 
 
+def told(page: str) -> list[str]:
+    """What a row's page says in the fields that cannot be changed."""
+    return [text.strip() for text in re.findall(r'<div class="readonly[^>]*>(.*?)</div>', page, re.DOTALL)]
+
+
 def test_a_record_is_shown_in_words_with_links_sizes_and_its_unreadable_files(plan, account) -> None:
     unreadable = [{"path": "/etc/shadow", "reason": "Permission denied"}]
     record = make_record(plan, unreadable=unreadable, duration_s=0.29109782599994105, bytes_read=2048, bytes_added=None)
@@ -329,6 +335,7 @@ def test_a_record_is_shown_in_words_with_links_sizes_and_its_unreadable_files(pl
     for shown in ("0.3 s", "2.0\xa0KB", "/etc/shadow: Permission denied", "− etc/ssl", f"{record.queued_at:%Y-%m-%d %H:%M:%S} UTC"):
         assert shown in page
     assert "backup_data" not in page
+    assert "success" in told(page)
     plans = reverse("admin:jobs_backupplan_changelist") + f"?uuid={plan.uuid}"
     assert plans in page
     assert plan.backup_name in browser.get(plans).content.decode()
@@ -363,6 +370,7 @@ def test_an_event_is_shown_with_its_time_and_leads_to_its_plan_and_its_record(pl
     event = Event.objects.get(title="failed")
     page = open_row(browser_of(account, "viewer"), event)
     assert f"{event.time:%Y-%m-%d %H:%M:%S} UTC" in page
+    assert "error" in told(page)
     assert f"?uuid={plan.uuid}" in page
     assert reverse("admin:records_backuprecord_change", args=[record.pk]) in page
 
@@ -371,6 +379,7 @@ def test_what_a_check_found_is_shown_line_by_line(plan, account) -> None:
     run = request_maintenance(plan.repository, MaintenanceRun.Kind.CHECK)
     MaintenanceRun.objects.filter(pk=run.pk).update(result={"problems": ["pack 1 is damaged"], "packs": 7, "bytes_read": 1024})
     page = open_row(browser_of(account, "viewer"), run)
+    assert "queued" in told(page)
     for shown in ("problems: pack 1 is damaged", "packs: 7", "bytes_read: 1.0\xa0KB"):
         assert shown in page
 
