@@ -64,20 +64,14 @@ class LocalStore:
             if self.exists(kind, ""):
                 yield "config", os.path.getsize(self.path(kind, ""))
             return
-        root = f"{self.directory}/{kind.value}"
-        directories = [root]
-        if kind is FileKind.DATA:
-            with self.failing("the data directory"), contextlib.suppress(FileNotFoundError):
-                directories = [entry.path for entry in os.scandir(root) if entry.is_dir()]
-        for directory in directories:
-            with self.failing(directory), contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
-                # A pack in another directory than its own cannot be read by its name, and so is not there.
-                digits = os.path.basename(directory) if kind is FileKind.DATA else ""
-                for entry in entries:
-                    if not entry.name.startswith(digits):
-                        continue
-                    if not _is_partial(entry.name) and entry.is_file():
-                        yield entry.name, entry.stat().st_size
+        for entry in self._entries(kind):
+            # A pack in another directory than its own cannot be read by its name, and so is not there.
+            if kind is FileKind.DATA and not entry.name.startswith(os.path.basename(os.path.dirname(entry.path))):
+                continue
+            # One that goes meanwhile must not hide those that come after it: a lock may be among them.
+            with self.failing(entry.path), contextlib.suppress(FileNotFoundError):
+                if not _is_partial(entry.name):
+                    yield entry.name, entry.stat().st_size
 
     def delete(self, kind: FileKind, name: str) -> None:
         with self.failing(f"{kind.value} file {name}"), contextlib.suppress(FileNotFoundError):
@@ -122,6 +116,17 @@ class LocalStore:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise QuotaExceeded(f"no space is left for {what} in {self.directory}") from error
             raise StoreError(f"{what} in {self.directory}: {error.strerror}") from error
+
+    def _entries(self, kind: FileKind) -> Iterator[os.DirEntry[str]]:
+        """Yield the files in a kind's directories."""
+        root = f"{self.directory}/{kind.value}"
+        directories = [root]
+        if kind is FileKind.DATA:
+            with self.failing("the data directory"), contextlib.suppress(FileNotFoundError):
+                directories = [entry.path for entry in os.scandir(root) if entry.is_dir()]
+        for directory in directories:
+            with self.failing(directory), contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+                yield from (entry for entry in entries if entry.is_file())
 
 
 class _PartialFile:

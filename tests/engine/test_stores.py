@@ -166,6 +166,20 @@ def test_a_file_that_cannot_be_written_whole_does_not_appear(tmp_path, monkeypat
     assert os.listdir(tmp_path / "repository" / "index") == []
 
 
+def test_a_file_that_goes_during_a_listing_hides_no_other(tmp_path, monkeypatch):
+    store = open_store(str(tmp_path / "repository"))
+    store.create()
+    names = {f"{number:064x}" for number in range(20)}
+    for name in names:
+        store.put(FileKind.LOCKS, name, b"content")
+    listing = store.list(FileKind.LOCKS)
+    first, _ = next(listing)
+    gone = sorted(names - {first})[:10]
+    for name in gone:
+        store.delete(FileKind.LOCKS, name)
+    assert {name for name, _ in listing} == names - {first} - set(gone)
+
+
 @pytest.mark.parametrize(
     "address", ["", "s3:", "s3:http://host", "s3:ftp://host/bucket", "s3:http://key:secret@host/bucket", "a\0b"]
 )
