@@ -79,6 +79,9 @@ class Store(Protocol):
 
     def exists(self, kind: FileKind, name: str) -> bool: ...
 
+    def delete_remains(self) -> None:
+        """Delete what writes of data, index and snapshot files that were cut off have left beside them; none may be going on."""
+
     def create(self) -> None:
         """Make the place itself (bucket or directory) if it does not exist."""
 

@@ -74,11 +74,22 @@ class LocalStore:
                     yield entry.name, entry.stat().st_size
 
     def delete(self, kind: FileKind, name: str) -> None:
+        path = self.path(kind, name)
         with self.failing(f"{kind.value} file {name}"), contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path(kind, name))
+            os.unlink(path)
+            # An index file must be gone for good before the packs go that it names; of packs there are too many to wait for each.
+            if kind is not FileKind.DATA:
+                _sync_directory(os.path.dirname(path))
 
     def exists(self, kind: FileKind, name: str) -> bool:
         return os.path.exists(self.path(kind, name))
+
+    def delete_remains(self) -> None:
+        for kind in (FileKind.DATA, FileKind.INDEX, FileKind.SNAPSHOTS):
+            for entry in self._entries(kind):
+                if entry.name.startswith(PARTIAL) or RESTICS_PARTIAL in entry.name:
+                    with self.failing(entry.path), contextlib.suppress(FileNotFoundError):
+                        os.unlink(entry.path)
 
     def create(self) -> None:
         with self.failing(self.directory):

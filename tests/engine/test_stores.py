@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -164,6 +165,18 @@ def test_a_file_that_cannot_be_written_whole_does_not_appear(tmp_path, monkeypat
     with pytest.raises(EngineError, match="Input/output error"):
         store.put(FileKind.INDEX, NAME, b"content")
     assert os.listdir(tmp_path / "repository" / "index") == []
+
+
+def test_what_writes_that_were_cut_off_have_left_is_deleted_and_nothing_else(store):
+    for kind in (FileKind.DATA, FileKind.INDEX, FileKind.SNAPSHOTS, FileKind.LOCKS):
+        store.put(kind, NAME, b"content")
+    store.begin_pack().write(b"a part of a pack")
+    if not store.location.startswith("s3:"):
+        (Path(store.location) / "index" / f"{NAME}-tmp-1234").write_bytes(b"left by restic")
+    store.delete_remains()
+    assert [list(store.list(kind)) for kind in (FileKind.DATA, FileKind.INDEX, FileKind.SNAPSHOTS)] == [[(NAME, 7)]] * 3
+    if not store.location.startswith("s3:"):
+        assert [names for _, _, names in os.walk(store.location) if names] == [[NAME]] * 4
 
 
 def test_a_file_that_goes_during_a_listing_hides_no_other(tmp_path, monkeypatch):
