@@ -70,6 +70,13 @@ class Index:
         """Return where else the blob lies: what to try when it cannot be read where `find` says."""
         return self._other_places.get((blob_type, blob_id), ())
 
+    def number(self, blob_type: BlobType, blob_id: bytes) -> int | None:
+        """Return the blob's number, None if the index does not know it: 0, 1, … in the order in which blobs were learnt.
+
+        Whoever counts something for each blob can do so in an array.
+        """
+        return self._tables[blob_type].get(blob_id)
+
     def plain_length(self, blob_type: BlobType, blob_id: bytes) -> int | None:
         """Return the size of the blob's content in bytes, None if the index does not know it."""
         row = self._tables[blob_type].get(blob_id)

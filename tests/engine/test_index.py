@@ -37,6 +37,17 @@ def test_the_index_finds_the_first_place_of_each_blob(packs):
     assert set(index.packs()) == {pack.id for pack in packs}
 
 
+@given(PACKS)
+def test_blobs_are_numbered_in_the_order_in_which_they_were_learnt(packs):
+    index, order = Index(), {}
+    for pack in packs:
+        index.add_pack(pack)
+        for blob in pack.blobs:
+            order.setdefault((blob.type, blob.id), len(order))
+    assert {blob: index.number(*blob) for blob in order} == order
+    assert index.number(BlobType.DATA, b"") is None
+
+
 def test_a_blob_is_of_the_type_it_was_stored_as():
     index = Index()
     index.add_pack(IndexedPack(b"p" * 32, [PackedBlob(BlobType.TREE, b"b" * 32, 0, 132, 0)]))
