@@ -47,6 +47,10 @@ class InvalidPolicy(EngineError):
     """The rules for keeping snapshots cannot be read, or would keep none."""
 
 
+class InvalidLimit(EngineError):
+    """A limit of what a prune may leave or rewrite cannot be read."""
+
+
 class PathNotFound(EngineError):
     """The snapshot has nothing of the wanted kind at this path."""
 
