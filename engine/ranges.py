@@ -22,14 +22,18 @@ class PackRange:
 
 
 def pack_ranges(index: Index, blob_type: BlobType, blob_ids: Iterable[bytes]) -> Iterator[PackRange]:
-    """Yield ranges that hold these blobs, pack by pack; those that the index does not know are left out.
+    """Yield ranges that hold these blobs, pack by pack; those that the index does not know are left out."""
+    found = ((blob_id, index.find(blob_type, blob_id)) for blob_id in blob_ids)
+    return join_places((blob_id, location) for blob_id, location in found if location is not None)
+
+
+def join_places(places: Iterable[tuple[bytes, BlobLocation]]) -> Iterator[PackRange]:
+    """Yield ranges that hold the blobs at these places (id and location each), pack by pack.
 
     A range has at most `RANGE_BYTES`, unless a single blob is larger.
     """
-    places = [(blob_id, location) for blob_id in blob_ids if (location := index.find(blob_type, blob_id)) is not None]
-    places.sort(key=lambda place: (place[1].pack_id, place[1].offset))
     joined: list[tuple[bytes, BlobLocation]] = []
-    for blob_id, location in places:
+    for blob_id, location in sorted(places, key=lambda place: (place[1].pack_id, place[1].offset)):
         if joined and not _is_near(joined[0][1], joined[-1][1], location):
             yield _range(joined)
             joined = []
