@@ -35,6 +35,10 @@ class LockLost(EngineError):
     """Our lock could not be renewed for so long that others may have taken it for stale."""
 
 
+class RepositoryChanged(EngineError):
+    """Another process changed what this one had relied on; doing it again helps."""
+
+
 class UnsupportedRepository(EngineError):
     """The repository has a format version that this engine does not know."""
 

@@ -129,6 +129,10 @@ class RepositoryWriter:
         self._packers[blob_type].add(blob_id, sealed, uncompressed_length)
         return len(sealed)
 
+    def add_sealed(self, blob_type: BlobType, blob_id: bytes, sealed: Buffer, uncompressed_length: int) -> None:
+        """Store a blob as it lies in another pack, whether the repository has it or not. The caller has checked its content."""
+        self._packers[blob_type].add(blob_id, sealed, uncompressed_length)
+
     def flush(self) -> None:
         """Return once every blob that was added is stored and named by an index file."""
         for packer in self._packers.values():

@@ -1,0 +1,185 @@
+"""What a repository holds and what of it snapshots need: the ground on which a prune decides.
+
+It can be looked at again: what came since is learnt, and what was relied on must still be there. Nothing here changes the
+repository. What grows with the number of blobs stands in flat arrays: 16 bytes a copy (see `copies`) and one byte a blob
+beside the index in memory.
+"""
+
+import threading
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from engine.blob import BlobType
+from engine.copies import Copies
+from engine.errors import BlobMissing, Cancelled, DataDamaged, RepositoryChanged, SnapshotNotFound
+from engine.index import IndexedPack, decode_index
+from engine.progress import ProgressMeter
+from engine.repository import Repository
+from engine.snapshot import load_snapshot
+from engine.store import FileKind
+from engine.tree import iter_raw_nodes
+
+FILES_AT_ONCE = 4
+TREES_AT_ONCE = 64
+NOT_NEEDED = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFile:
+    """An index file. `packs`: the number of each pack that it lists, in its order, `blobs`: how many it lists.
+
+    NOT_NEEDED stands for a pack that is missing, and for one of which other index files say as much.
+    """
+
+    packs: "array[int]"
+    blobs: int
+
+
+class Inventory:
+    """`stored`: the size in bytes of each pack in the store; `used`: a byte for each blob, 1 if a snapshot needs it.
+
+    `missing`: the packs that index files name and the store does not have; their blobs count as not there.
+    Learns into the repository's index, which must be empty at first.
+    """
+
+    def __init__(self, repository: Repository, readers: ThreadPoolExecutor, meter: ProgressMeter, cancel: threading.Event) -> None:
+        self.repository, self.readers, self.meter, self.cancel = repository, readers, meter, cancel
+        self.copies = Copies()
+        self.index_files: dict[str, IndexFile] = {}
+        self.stored: dict[bytes, int] = {}
+        self.missing: set[bytes] = set()
+        self.used = bytearray()
+        self._walked: set[str] = set()
+
+    def look(self) -> None:
+        """Learn what the repository holds now. Raises RepositoryChanged, BlobMissing, DataDamaged, Cancelled, StoreError.
+
+        Beside running backups: whatever a snapshot needs is in index files that were there before it, and what these name
+        was stored before them. So each is listed before what it relies on.
+        """
+        snapshots = self._names(FileKind.SNAPSHOTS)
+        index_files = self._names(FileKind.INDEX)
+        self.stored = dict(self._packs())
+        gone = self.index_files.keys() - set(index_files)
+        if gone:
+            raise RepositoryChanged(
+                f"index file {min(gone)} was replaced meanwhile, so that another process has pruned or repaired the repository; "
+                "nothing was deleted, and prune can be run again"
+            )
+        self.meter.phase = "reading the index"
+        for name, packs in self.read_index([name for name in index_files if name not in self.index_files]):
+            self._learn(name, packs)
+        self.used.extend(bytes(len(self.repository.index) - len(self.used)))
+        self.meter.phase = "walking snapshots"
+        new = [name for name in snapshots if name not in self._walked]
+        self.meter.files_done, self.meter.files_total = 0, len(new)
+        for name in new:
+            self._walk(name)
+            self.meter.files_done += 1
+            self.meter.tick()
+
+    def usable(self) -> bytearray:
+        """Return a byte for each pack: 1 if the store has it in the size that the index says."""
+        copies = self.copies
+        return bytearray(self.stored.get(pack) == size for pack, size in zip(copies.packs, copies.sizes, strict=True))
+
+    def unreferenced(self) -> list[bytes]:
+        """Return the packs in the store that no index file names."""
+        return [pack for pack in self.stored if pack not in self.copies and pack not in self.missing]
+
+    def read_index(self, names: Sequence[str]) -> Iterator[tuple[str, Iterator[IndexedPack]]]:
+        """Yield each of these index files with what it lists, a few of them in memory at once. Raises DataDamaged."""
+        for at in range(0, len(names), FILES_AT_ONCE):
+            self.check_cancelled()
+            some = names[at : at + FILES_AT_ONCE]
+            loaded = self.readers.map(lambda name: self.repository.load_file(FileKind.INDEX, name), some)
+            for name, content in zip(some, loaded, strict=True):
+                yield name, _listed(name, content)
+
+    def check_cancelled(self) -> None:
+        if self.cancel.is_set():
+            raise Cancelled
+
+    def _names(self, kind: FileKind) -> list[str]:
+        return [name for name, _ in self.repository.store.list(kind)]
+
+    def _packs(self) -> Iterator[tuple[bytes, int]]:
+        for name, size in self.repository.store.list(FileKind.DATA):
+            try:
+                pack_id = bytes.fromhex(name)
+            except ValueError:
+                continue
+            # What is no pack's name is somebody else's file.
+            if len(pack_id) == 32 and pack_id.hex() == name:
+                yield pack_id, size
+
+    def _learn(self, name: str, listed: Iterable[IndexedPack]) -> None:
+        index, copies = self.repository.index, self.copies
+        packs = array("I")
+        blobs = 0
+        for pack in listed:
+            blobs += len(pack.blobs)
+            if pack.id not in self.stored:
+                self.missing.add(pack.id)
+                packs.append(NOT_NEEDED)
+                continue
+            # Only what it does not know: it would note each further place of a blob, and a prune that was cut off leaves many.
+            index.add_pack(IndexedPack(pack.id, [blob for blob in pack.blobs if not index.has(blob.type, blob.id)]))
+            known, is_new = len(copies), pack.id not in copies
+            numbers = [index.number(blob.type, blob.id) for blob in pack.blobs]
+            number = copies.add_pack(pack, [number for number in numbers if number is not None])
+            packs.append(number if is_new or len(copies) > known else NOT_NEEDED)
+        self.index_files[name] = IndexFile(packs, blobs)
+
+    def _walk(self, snapshot_id: str) -> None:
+        """Mark what a snapshot needs; what is marked already is not read again, since what it leads to is marked as well."""
+        try:
+            root = load_snapshot(self.repository, snapshot_id).tree
+        except SnapshotNotFound:
+            return
+        pending = [root] if self._mark(BlobType.TREE, root, snapshot_id) else []
+        while pending:
+            self.check_cancelled()
+            some = pending[-TREES_AT_ONCE:]
+            del pending[-TREES_AT_ONCE:]
+            for subtrees, contents in self.readers.map(self._read_tree, some):
+                for blob_id in contents:
+                    self._mark(BlobType.DATA, blob_id, snapshot_id)
+                pending += [tree for tree in subtrees if self._mark(BlobType.TREE, tree, snapshot_id)]
+            self.meter.tick()
+        self._walked.add(snapshot_id)
+
+    def _mark(self, blob_type: BlobType, blob_id: bytes, snapshot_id: str) -> bool:
+        """Return whether the blob was not marked yet."""
+        number = self.repository.index.number(blob_type, blob_id)
+        if number is None:
+            cause = f"; {len(self.missing)} packs that the index names are missing" if self.missing else ""
+            raise BlobMissing(
+                f"snapshot {snapshot_id[:8]} needs the {blob_type.label} blob {blob_id.hex()}, "
+                f"which is in no index or in a pack that is missing{cause}; nothing was deleted, see repair index"
+            )
+        is_new = not self.used[number]
+        self.used[number] = 1
+        return is_new
+
+    def _read_tree(self, tree_id: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Return the trees and the data that a tree names."""
+        subtrees: list[bytes] = []
+        contents: list[bytes] = []
+        try:
+            for node in iter_raw_nodes(self.repository.load_blob(BlobType.TREE, tree_id)):
+                if node.subtree is not None:
+                    subtrees.append(bytes.fromhex(node.subtree))
+                contents += map(bytes.fromhex, node.content or ())
+        except (DataDamaged, ValueError) as error:
+            raise DataDamaged(f"tree {tree_id.hex()} cannot be read, so that nothing was deleted: {error}") from error
+        return subtrees, contents
+
+
+def _listed(name: str, content: bytes) -> Iterator[IndexedPack]:
+    try:
+        yield from decode_index(content)
+    except DataDamaged as error:
+        raise DataDamaged(f"index file {name} is damaged") from error
