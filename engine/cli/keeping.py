@@ -1,16 +1,23 @@
 """Verbs that keep a repository in order."""
 
 import argparse
+import re
 from dataclasses import asdict, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.cli.options import filter_arguments, said, snapshot_filter, tags
 from engine.cli.run import DONE, FAILED, Run, Verb, snapshot_message
 from engine.errors import InvalidPolicy
+from engine.pruning import USUAL_LIMIT, UnusedLimit, parse_size
 from engine.retention import BY_HOST_AND_PATHS, UNLIMITED, Duration, Group, GroupBy, KeepPolicy, Verdict
 from engine.snapshot import Snapshot, find_snapshot
 from engine.subset import parse_subset
 from engine.terminal import size_text
+
+if TYPE_CHECKING:
+    from engine.commands.prune import PruneOptions, PruneReport
+
+_WAIT = re.compile(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
 
 
 def check(run: Run) -> int:
@@ -143,6 +150,56 @@ def _forget_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", "-n", action="store_true", help="only tell what would be forgotten")
 
 
+def prune(run: Run) -> int:
+    from engine.commands.prune import prune
+
+    show_prune(run, prune(run.open(), prune_options(run.options), on_progress=run.on_progress, cancel=run.cancel))
+    return DONE
+
+
+def show_prune(run: Run, report: "PruneReport") -> None:
+    """Print what a prune has done, or would do."""
+    blobs, sizes, packs = report.blobs, report.bytes, report.packfiles
+    lines = [
+        f"used: {blobs.used} blobs, {size_text(sizes.used)}; unused: {blobs.unused} blobs, {size_text(sizes.unused)}; "
+        f"stored twice: {blobs.duplicate} blobs, {size_text(sizes.duplicate)}",
+        f"to rewrite: {packs.repack} packs, {size_text(sizes.repack)}, without {size_text(sizes.repack_remove)} of them",
+        f"to delete: {packs.remove} packs, {size_text(sizes.remove)}; "
+        f"in no index: {packs.unreferenced} packs, {size_text(sizes.unreferenced)}",
+        f"remaining: {blobs.remaining} blobs, {size_text(sizes.remaining)}, of which {size_text(sizes.remaining_unused)} unused",
+    ]
+    if report.packs_missing:
+        lines.append(f"missing, but needed by no snapshot: {report.packs_missing} packs")
+    if report.packs_spared:
+        lines.append(f"kept, as a backup has come to need them meanwhile: {report.packs_spared} packs")
+    if not run.options.dry_run:
+        lines.append(
+            f"deleted {report.packs_deleted} packs, {size_text(report.bytes_deleted)}; "
+            f"added {size_text(report.bytes_added)} by rewriting, in {report.duration_s:.1f} s"
+        )
+    run.show({"message_type": "summary", **asdict(report)}, "\n".join(lines))
+
+
+def _prune_arguments(parser: argparse.ArgumentParser) -> None:
+    prune_arguments(parser)
+    parser.add_argument("--dry-run", "-n", action="store_true", help="only say what would be done")
+
+
+def prune_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a prune can be told, for every verb that can end with one; `--dry-run` is the verb's own."""
+    about = "unused data to leave: 5%% (the default), 200M, unlimited"
+    parser.add_argument("--max-unused", type=said(UnusedLimit.parse), default=USUAL_LIMIT, metavar="LIMIT", help=about)
+    parser.add_argument("--max-repack-size", type=said(parse_size), metavar="SIZE", help="rewrite at most this much, like 10G")
+    parser.add_argument("--retry-lock", type=_wait, default=0, metavar="DURATION", help="wait for running backups, like 30m")
+
+
+def prune_options(options: argparse.Namespace) -> "PruneOptions":
+    """Return what the options of `prune_arguments` and `--dry-run` say."""
+    from engine.commands.prune import PruneOptions
+
+    return PruneOptions(options.max_unused, options.max_repack_size, options.dry_run, options.retry_lock)
+
+
 def _count(text: str) -> int:
     if text in ("unlimited", str(UNLIMITED)):
         return UNLIMITED
@@ -151,7 +208,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _wait(text: str) -> int:
+    """Return the seconds of a time as restic takes it."""
+    match = _WAIT.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text or 'nothing'} is no duration like 90s, 30m, 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
 VERBS = (
     Verb("check", "look for damage", check, _check_arguments, can_cancel=True),
     Verb("forget", "forget snapshots by name, or those that no rule keeps", forget, _forget_arguments),
+    Verb("prune", "give back the space of what no snapshot needs", prune, _prune_arguments, can_cancel=True),
 )

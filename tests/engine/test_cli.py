@@ -75,6 +75,28 @@ def test_json_has_the_fields_that_restic_gives(engine, source, tmp_path):
     assert only_json(out)[-1]["total_size"] == 11
 
 
+def test_a_prune_tells_in_restics_shape_and_in_words_what_goes(engine, source, location):
+    engine("backup", source)
+    for snapshot in (location / "snapshots").iterdir():
+        snapshot.unlink()
+    status, out, _ = engine("prune", "--dry-run", "--json")
+    summary = only_json(out)[-1]
+    assert (status, summary["message_type"], summary["packfiles"]["remove"], summary["packs_deleted"]) == (0, "summary", 2, 0)
+    assert {"used", "unused", "duplicate", "total", "repack", "remove", "remove_total", "remaining"} <= summary["blobs"].keys()
+    assert {"unreferenced", "repack_remove", "remaining_unused"} <= summary["bytes"].keys()
+    status, out, _ = engine("prune", "--max-unused", "10%", "--max-repack-size", "1G", "--retry-lock", "1h2m3s")
+    assert (status, b"deleted 2 packs" in out) == (0, True)
+    assert list((location / "data").glob("*/*")) == []
+
+
+@pytest.mark.parametrize("words", [("--max-unused", "100%"), ("--max-repack-size", "1.5G"), ("--retry-lock", "5")])
+def test_limits_that_are_none_are_usage_errors(engine, words, capfdbinary):
+    with pytest.raises(SystemExit) as ended:
+        engine("prune", *words)
+    assert ended.value.code == 2
+    assert words[1].encode() in capfdbinary.readouterr().err
+
+
 def test_cat_shows_pieces_of_the_repository(engine, source):
     engine("backup", source)
     _, out, _ = engine("cat", "config")
