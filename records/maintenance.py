@@ -1,4 +1,4 @@
-"""Work of the server on repositories, on control workers: checking them, forgetting snapshots.
+"""Work of the server on repositories, on control workers: checking them, forgetting snapshots, giving their space back.
 
 A run is claimed and leased like an agent's job (`records.lifecycle`), so that a worker that dies is noticed and the run is done
 by another.
@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from engine.backends import open_store
 from engine.commands.check import check
 from engine.commands.forget import forget
+from engine.commands.prune import PruneOptions, prune
 from engine.errors import BucketMissing, EngineError, LockLost, RepositoryLocked, StoreError
 from engine.repository import Repository as EngineRepository
 from records.events import emit
@@ -34,6 +35,8 @@ RENEW_EVERY_S = 15.0
 # A repository that is in use is looked at again after so long.
 LOCKED_PAUSE = timedelta(seconds=60)
 STORE_PAUSE = timedelta(minutes=15)
+# What a prune has planned is worth waiting for the backups that are under way.
+LOCK_WAIT_S = 600
 
 
 def request_maintenance(
@@ -134,14 +137,21 @@ def _work(run: MaintenanceRun) -> dict[str, Any]:
             snapshots = [str(snapshot) for snapshot in run.arguments.get("snapshots", [])]
             forget(repository, snapshots)
             return {"forgotten": snapshots}
-        report = check(repository, read_data=run.kind == MaintenanceRun.Kind.CHECK_DATA)
+        if run.kind == MaintenanceRun.Kind.PRUNE:
+            report = prune(repository, PruneOptions(retry_lock_s=LOCK_WAIT_S))
+            return {
+                "packs_deleted": report.packs_deleted,
+                "bytes_deleted": report.bytes_deleted,
+                "bytes_added": report.bytes_added,
+            }
+        found = check(repository, read_data=run.kind == MaintenanceRun.Kind.CHECK_DATA)
         return {
-            "problems": report.problems,
-            "notes": report.notes,
-            "packs": report.packs,
-            "blobs": report.blobs,
-            "snapshots": report.snapshots,
-            "bytes_read": report.bytes_read,
+            "problems": found.problems,
+            "notes": found.notes,
+            "packs": found.packs,
+            "blobs": found.blobs,
+            "snapshots": found.snapshots,
+            "bytes_read": found.bytes_read,
         }
     finally:
         repository.close()

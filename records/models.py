@@ -172,12 +172,13 @@ class Event(models.Model):
 
 
 class MaintenanceRun(models.Model):
-    """Work of the server on a repository: checking it, forgetting snapshots."""
+    """Work of the server on a repository: checking it, forgetting snapshots, giving their space back."""
 
     class Kind(models.TextChoices):
         CHECK = "check", _("check")
         CHECK_DATA = "check-data", _("check all data")
         FORGET = "forget", _("forget")
+        PRUNE = "prune", _("prune")
 
     repository = models.ForeignKey(Repository, models.CASCADE, related_name="maintenance", verbose_name=_("repository"))
     kind = models.CharField(_("kind"), max_length=16, choices=Kind.choices)

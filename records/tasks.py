@@ -4,6 +4,7 @@ from celery import shared_task
 
 from records.housekeeping import delete_old_events
 from records.maintenance import run_maintenance
+from records.pruning import request_due_prunes
 from records.retention import forget_expired
 
 
@@ -16,3 +17,4 @@ def run_maintenance_task(number: int, attempt: int) -> None:
 def housekeep() -> None:
     delete_old_events()
     forget_expired()
+    request_due_prunes()
