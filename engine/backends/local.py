@@ -14,6 +14,7 @@ from engine.store import Buffer, FileKind, relative_path
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o400
+NAME_LENGTH = 64
 PARTIAL = ".partial-"
 # What restic has in the names of files that it is still writing, beside those that are whole.
 RESTICS_PARTIAL = "-tmp-"
@@ -66,7 +67,8 @@ class LocalStore:
             return
         for entry in self._entries(kind):
             # A pack in another directory than its own cannot be read by its name, and so is not there.
-            if kind is FileKind.DATA and not entry.name.startswith(os.path.basename(os.path.dirname(entry.path))):
+            is_pack = kind is FileKind.DATA and len(entry.name) == NAME_LENGTH
+            if is_pack and not entry.name.startswith(os.path.basename(os.path.dirname(entry.path))):
                 continue
             # One that goes meanwhile must not hide those that come after it: a lock may be among them.
             with self.failing(entry.path), contextlib.suppress(FileNotFoundError):

@@ -70,6 +70,12 @@ def test_a_pack_in_a_directory_that_is_not_its_own_is_missing(filled):
     assert f"pack {pack.name} is missing" in found(filled)
 
 
+def test_what_is_no_pack_among_the_packs_is_a_note(filled):
+    packs(filled)[0].with_name("not a pack").write_bytes(b"")
+    report = check(Repository.open(open_store(str(filled)), PASSWORD))
+    assert (report.problems, report.notes) == ([], ["not a pack among the packs is no pack"])
+
+
 def test_a_missing_pack_of_trees_is_found_with_the_trees_in_it(filled):
     pack = packs(filled)[1]
     pack.unlink()
