@@ -83,6 +83,18 @@ class StoreUnreachable(StoreError):
     """Nothing answers at the store's address."""
 
 
+class CertificateRefused(StoreUnreachable):
+    """What answers cannot show that it is the store."""
+
+
+class StoreBusy(StoreError):
+    """The store says that it cannot for the moment, or fails inside."""
+
+
+class AnswerBroken(StoreError):
+    """What the store answers breaks off, or is not what was asked for."""
+
+
 class InvalidCredentials(StoreError):
     """The store knows no such keys, or they do not fit together."""
 

@@ -88,4 +88,7 @@ class Store(Protocol):
     def reopened(self) -> "Store":
         """Return a store of the same place for another process: nothing of this one's connections is shared."""
 
+    def hurry(self) -> None:
+        """Repeat nothing and hold nothing back from now on, in forked processes neither: the caller wants to end."""
+
     def close(self) -> None: ...

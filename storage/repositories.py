@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from engine.backends import open_store
+from engine.backends.patience import Patience
 from engine.errors import EngineError, RepositoryExists, StoreError, WrongPassword
 from engine.repository import Repository as EngineRepository
 from engine.store import Store
@@ -28,6 +29,8 @@ BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 MAKING_TIMEOUT = timedelta(seconds=60)
 POLL_S = 0.2
 KEPT_OPEN = 32
+# Somebody looks at a page meanwhile.
+PATIENCE = Patience(connect_timeout_s=5, read_timeout_s=15, deadline_s=15, first_answer_s=5)
 
 
 def ensure_repository(tenant: Tenant, bucket: str, prefix: str = "") -> Repository:
@@ -59,7 +62,7 @@ def check_place(tenant: Tenant, bucket: str, prefix: str) -> None:
 
 def repository_store(row: Repository) -> Store:
     """Return the store that the repository is kept in."""
-    return open_store(row.location, credentials=row.tenant.credentials)
+    return open_store(row.location, credentials=row.tenant.credentials, patience=PATIENCE)
 
 
 def open_repository(row: Repository) -> EngineRepository:

@@ -106,6 +106,9 @@ class LocalStore:
     def reopened(self) -> "LocalStore":
         return LocalStore(self.directory)
 
+    def hurry(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -22,7 +22,7 @@ from engine.archiver.targets import NothingToBackUp, absolute_path, arrange_targ
 from engine.archiver.worker import WorkerSettings
 from engine.archiver.workers import end_workers, start_workers, usable_processors
 from engine.commands.ls import find_node
-from engine.errors import Cancelled, DataDamaged, PathNotFound
+from engine.errors import Cancelled, DataDamaged, PathNotFound, StoreError
 from engine.filter import compile_patterns
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
@@ -97,8 +97,10 @@ def backup(
                 try:
                     tree = archiver.run(arrange_targets(targets), older.tree if older else None)
                 except Cancelled:
+                    repository.store.hurry()
                     large_files.stop()
-                    writer.indexing.flush()  # what was uploaded need not be uploaded again
+                    with contextlib.suppress(StoreError):
+                        writer.indexing.flush()  # what was uploaded need not be uploaded again
                     raise
                 finally:
                     large_files.stop()

@@ -331,6 +331,7 @@ class _Restore:
 
     def check_cancelled(self) -> None:
         if self.cancel.is_set():
+            self.repository.store.hurry()
             raise Cancelled
 
     def work(self, workers: Workers, pieces: Sequence[Piece]) -> None:

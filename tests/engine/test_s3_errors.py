@@ -3,7 +3,7 @@
 import pytest
 
 from engine.backends import Credentials, open_store
-from engine.backends.s3 import ATTEMPTS
+from engine.backends.patience import Patience
 from engine.errors import AccessDenied, BucketMissing, InvalidCredentials, QuotaExceeded, StoreUnreachable
 from engine.store import FileKind
 from tests.services.ports import free_port
@@ -30,7 +30,7 @@ def attempt(location, credentials, kind, code, content=b"content"):
     store._client.meta.events.register("before-send.s3", lambda request, **_: requests.append(request.method))
     with pytest.raises(kind, match=code) as raised:
         store.put(FileKind.DATA, NAME, content)
-    assert len(requests) == 1 < ATTEMPTS
+    assert len(requests) == 1
     assert credentials.secret_key not in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -58,9 +58,17 @@ def test_a_quota_that_is_used_up(ceph_endpoint):
     attempt(location, keys, QuotaExceeded, "QuotaExceeded", bytes(200_000))
 
 
-def test_a_store_that_does_not_answer(monkeypatch):
-    monkeypatch.setattr("engine.backends.s3.ATTEMPTS", 1)
+def test_a_user_that_is_suspended(ceph_endpoint):
+    keys = Credentials(*ceph_endpoint.make_user("engine-suspended"))
+    location = f"s3:{ceph_endpoint.url}/engine-suspended"
+    open_store(location, credentials=keys).create()
+    ceph_endpoint.admin("user", "suspend", "--uid", "engine-suspended")
+    attempt(location, keys, AccessDenied, "has suspended the owner of these keys: UserSuspended")
+
+
+def test_a_store_that_does_not_answer():
     port = free_port()
-    store = open_store(f"s3:http://127.0.0.1:{port}/bucket", credentials=Credentials("key", "secret-key"))
+    keys = Credentials("key", "secret-key")
+    store = open_store(f"s3:http://127.0.0.1:{port}/bucket", credentials=keys, patience=Patience(first_answer_s=0))
     with pytest.raises(StoreUnreachable, match="does not answer"):
         store.get(FileKind.CONFIG, "")
