@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options, with the Verb itself as `verb`. Ends the process with status 2 when the words are wrong."""
     top = argparse.ArgumentParser(prog="engine", description=(cli.__doc__ or "").split("\n")[0], parents=[_common()])
-    top.set_defaults(repo=None, password_file=None, json=False, quiet=False)
+    top.set_defaults(repo=None, password_file=None, json=False, quiet=False, limit_upload=0, limit_download=0)
     words = top.add_subparsers(required=True, metavar="VERB")
     families: dict[str, Any] = {}
     for verb in VERBS:
@@ -64,4 +64,12 @@ def _common() -> argparse.ArgumentParser:
     common.add_argument("--password-file", "-p", default=argparse.SUPPRESS, metavar="FILE")
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for machines")
     common.add_argument("--quiet", "-q", action="store_true", default=argparse.SUPPRESS)
+    for name in ("--limit-upload", "--limit-download"):
+        common.add_argument(name, type=_rate, default=argparse.SUPPRESS, metavar="KIB/S", help="0: no limit")
     return common
+
+
+def _rate(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number of KiB per second")
+    return int(text)

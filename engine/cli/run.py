@@ -27,12 +27,15 @@ class Run:
         self.options = options
         self.cancel = threading.Event()
         self.line = ProgressLine(is_json=options.json, is_quiet=options.quiet)
+        self._stores: list[Store] = []
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         """Ask the verb to stop; one that cannot be asked, or is asked twice, ends where it stands."""
         if self.cancel.is_set() or not self.options.verb.can_cancel:
             raise Cancelled
         self.cancel.set()
+        for store in self._stores:
+            store.hurry()
 
     @property
     def on_progress(self) -> Callable[[Progress], None] | None:
@@ -52,7 +55,10 @@ class Run:
         location = getattr(self.options, f"{prefix}repo") or os.environ.get(variable)
         if not location:
             raise EngineError(f"which repository? name it with {'--from-repo' if prefix else '-r'} or {variable}")
-        return open_store(location)
+        options = self.options
+        store = open_store(location, limit_upload=options.limit_upload, limit_download=options.limit_download)
+        self._stores.append(store)
+        return store
 
     def password(self, prefix: str = "") -> str:
         variable = f"RESTIC_{prefix.upper()}PASSWORD"

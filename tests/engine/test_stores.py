@@ -9,6 +9,7 @@ import pytest
 from engine.backends import Credentials, open_store
 from engine.errors import BucketMissing, EngineError, FileMissing
 from engine.store import FileKind
+from tests.services.s3 import object_store
 
 NAME = "ab" + "0" * 62
 
@@ -19,15 +20,35 @@ def ceph_user(request):
     return gateway.url, Credentials(*gateway.make_user("engine-stores"))
 
 
-@pytest.fixture(params=["directory", pytest.param("ceph", marks=pytest.mark.ceph), pytest.param("prefix", marks=pytest.mark.ceph)])
+@pytest.fixture(scope="module")
+def memory_user():
+    with object_store() as server:
+        yield server.url, Credentials("key", "secret")
+
+
+LIMITS = {"limit_upload": 1 << 30, "limit_download": 1 << 30}
+
+
+@pytest.fixture(
+    params=[
+        "directory",
+        "limited directory",
+        "memory",
+        "limited memory",
+        pytest.param("ceph", marks=pytest.mark.ceph),
+        pytest.param("limited ceph", marks=pytest.mark.ceph),
+        pytest.param("prefix ceph", marks=pytest.mark.ceph),
+    ]
+)
 def place(request, tmp_path):
     """Return a function that opens the place again; `elsewhere` names one that does not exist."""
-    if request.param == "directory":
-        return lambda name="repository": open_store(str(tmp_path / name))
-    url, keys = request.getfixturevalue("ceph_user")
+    limits = LIMITS if "limited" in request.param else {}
+    if "directory" in request.param:
+        return lambda name="repository": open_store(str(tmp_path / name), **limits)
+    url, keys = request.getfixturevalue(f"{request.param.split()[-1]}_user")
     bucket = f"stores-{os.urandom(4).hex()}"
-    prefix = "/a/b" if request.param == "prefix" else ""
-    return lambda name="": open_store(f"s3:{url}/{bucket}{name}{prefix}", credentials=keys)
+    prefix = "/a/b" if "prefix" in request.param else ""
+    return lambda name="": open_store(f"s3:{url}/{bucket}{name}{prefix}", credentials=keys, **limits)
 
 
 @pytest.fixture
