@@ -99,6 +99,8 @@ class ObjectStore:
             return _Answer(200)
         if objects is None:
             return _error(404, "NoSuchBucket")
+        if not key and "location" in query:
+            return _Answer(200, b"<LocationConstraint/>")
         if not key:
             return _listing(bucket, objects, {name: values[0] for name, values in query.items()})
         if method == "PUT":
@@ -142,6 +144,18 @@ def _listing(bucket: str, objects: dict[str, bytes], query: dict[str, str]) -> _
     )
 
 
+def _unchunked(body: bytes) -> bytes:
+    """Return what a body holds that is signed piece by piece, as restic's are: before each is a line of its size and signature."""
+    pieces, at = [], 0
+    while True:
+        end = body.index(b"\r\n", at)
+        size = int(body[at:end].split(b";")[0], 16)
+        if size == 0:
+            return b"".join(pieces)
+        pieces.append(body[end + 2 : end + 2 + size])
+        at = end + 2 + size + 2
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -162,6 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(size)
         if len(body) < size:
             return self._hang_up()
+        if self.headers.get("x-amz-content-sha256", "").startswith("STREAMING-"):
+            body = _unchunked(body)
         if fault is Fault.SILENT:
             self.rfile.read(1)  # returns when the other side gives up
             return self._hang_up()

@@ -7,6 +7,7 @@ import pytest
 from django.utils import timezone
 
 from engine.backends import open_store
+from engine.backends.patience import Patience
 from engine.errors import RepositoryExists, StoreError, WrongPassword
 from engine.repository import Repository as EngineRepository
 from storage.models import Endpoint, Repository, Tenant
@@ -78,7 +79,7 @@ def test_a_bucket_of_a_store_has_a_name_that_stores_take(db, bucket) -> None:
 
 
 def test_a_store_that_does_not_answer_leaves_nothing_behind(db, closed_port, monkeypatch) -> None:
-    monkeypatch.setattr("engine.backends.s3.ATTEMPTS", 1)
+    monkeypatch.setattr("storage.repositories.PATIENCE", Patience(first_answer_s=0))
     endpoint = Endpoint.objects.create(address=f"127.0.0.1:{closed_port}", https=False)
     tenant = Tenant.objects.create(endpoint=endpoint, username="user", access_key="a", secret_key="s")
     with pytest.raises(StoreError):
