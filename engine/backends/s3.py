@@ -36,6 +36,7 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from engine.backends import Credentials
+from engine.backends.acknowledging import acknowledge_promptly
 from engine.backends.limited import Limits
 from engine.backends.patience import Patience, Repeater
 from engine.errors import (
@@ -242,6 +243,7 @@ class S3Store:
     def _connect(self) -> None:
         with failing_store(self.url, self.location):
             self._client = s3_client(self._session, self.url, self._credentials, self._ca_bundle, self._patience)
+            acknowledge_promptly(self._client)
         if self._limits.upload is not None:
             self._client.meta.events.register("before-send.s3", self._pace)
 

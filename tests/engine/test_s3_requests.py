@@ -1,6 +1,7 @@
 """One request to an object store: what is repeated and how often, what fails at once, and what an answer must have."""
 
 import contextlib
+import socket
 import ssl
 import threading
 from dataclasses import replace
@@ -192,6 +193,17 @@ def test_one_connection_serves_many_requests_and_what_was_read_to_its_end_does_n
 def test_a_small_file_is_written_by_one_request_that_waits_for_no_permission(s3, store):
     store.put(FileKind.INDEX, NAME, b"some bytes")
     assert s3.expected == 0
+
+
+@BY_ACT
+def test_the_head_of_an_answer_is_acknowledged_at_once_since_a_store_may_wait_for_that_with_the_body(s3, store, act, monkeypatch):
+    wishes = []
+    real = socket.socket.setsockopt
+    monkeypatch.setattr(
+        socket.socket, "setsockopt", lambda self, *option: [wishes.append(option), real(self, *option)][1]
+    )  # fmt: skip
+    act(store)
+    assert wishes.count((socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)) == len(s3.requests) == 1
 
 
 class _Silent(BaseHTTPRequestHandler):
