@@ -123,6 +123,9 @@ class LimitedStore:
     def exists(self, kind: FileKind, name: str) -> bool:
         return self._store.exists(kind, name)
 
+    def delete_remains(self) -> None:
+        self._store.delete_remains()
+
     def create(self) -> None:
         self._store.create()
 

@@ -49,6 +49,9 @@ class MemoryStore:
     def exists(self, kind: FileKind, name: str) -> bool:
         return relative_path(kind, name) in self.files
 
+    def delete_remains(self) -> None:
+        pass
+
     def create(self) -> None:
         pass
 
@@ -116,6 +119,9 @@ class FaultyStore:
 
     def exists(self, kind: FileKind, name: str) -> bool:
         return self._do(lambda: self._store.exists(kind, name))
+
+    def delete_remains(self) -> None:
+        self._do(self._store.delete_remains)
 
     def create(self) -> None:
         self._do(self._store.create)
