@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ class Repository:
         self.key_name = key_name
         self.config = config
         self.index = Index()
+        self._index_files: set[str] = set()
+        self._index_lock = threading.Lock()
         self._trees = ReadAhead(store)
 
     @classmethod
@@ -101,15 +104,26 @@ class Repository:
         return cls(store, key, opened.name, RepositoryConfig.decode(key.open(sealed)))
 
     def load_index(self) -> None:
-        """Read all index files; blobs that are known already stay. Raises DataDamaged."""
-        files = list(self.store.list(FileKind.INDEX))
-        names = [name for name, _ in files]
-        if not len(self.index):
-            self.index.reserve(BlobType.DATA, sum(size for _, size in files) // INDEX_BYTES_PER_BLOB[self.config.version])
-        with ThreadPoolExecutor(INDEX_READERS, thread_name_prefix="index") as readers:
-            for content in readers.map(lambda name: self.load_file(FileKind.INDEX, name), names):
-                for pack in decode_index(content):
-                    self.index.add_pack(pack)
+        """Read the index files that were not read yet; blobs that are known already stay. Raises DataDamaged, StoreError.
+
+        If some that were read are gone, all are read anew: a prune may have moved what they told of. Others who want the index at
+        the same time wait.
+        """
+        with self._index_lock:
+            files = dict(self.store.list(FileKind.INDEX))
+            index, known = self.index, self._index_files
+            if not known <= files.keys():
+                index, known = Index(), set()
+            if not len(index):
+                index.reserve(BlobType.DATA, sum(files.values()) // INDEX_BYTES_PER_BLOB[self.config.version])
+            names = [name for name in files if name not in known]
+            with ThreadPoolExecutor(INDEX_READERS, thread_name_prefix="index") as readers:
+                contents = readers.map(lambda name: self.load_file(FileKind.INDEX, name), names)
+                for name, content in zip(names, contents, strict=True):
+                    for pack in decode_index(content):
+                        index.add_pack(pack)
+                    known.add(name)
+            self.index, self._index_files = index, known
 
     def load_file(self, kind: FileKind, name: str) -> bytes:
         """Return the plaintext of an index, snapshot or lock file. Raises FileMissing, DataDamaged."""

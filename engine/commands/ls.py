@@ -89,10 +89,11 @@ def walk(repository: Repository, snapshot: Snapshot | str, path: bytes = b"/") -
 
 
 def open_snapshot(repository: Repository, snapshot: Snapshot | str) -> Snapshot:
-    """Return the snapshot, with the repository's index read. Raises SnapshotNotFound."""
-    if not len(repository.index):
-        repository.load_index()
+    """Return the snapshot, with the repository's index read. Raises SnapshotNotFound, DataDamaged, StoreError."""
     found = find_snapshot(repository, snapshot) if isinstance(snapshot, str) else snapshot
     if not found.tree:
         raise SnapshotNotFound(f"the snapshot {found.short_id} names no tree")
+    # A name comes from outside: the snapshot may be younger than the index that was read, or a prune may have moved its blobs.
+    if isinstance(snapshot, str) or not len(repository.index):
+        repository.load_index()
     return found

@@ -4,6 +4,8 @@ import hashlib
 import io
 import os
 import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 
 import pytest
@@ -15,8 +17,11 @@ from engine.commands.ls import PathNotFound, find_node, list_directory, walk
 from engine.compare import compare_trees
 from engine.errors import DataDamaged
 from engine.node import Node
+from engine.repository import Repository
 from engine.snapshot import Snapshot
+from engine.store import FileKind
 from engine.tree import encode_tree
+from tests.engine.conftest import PASSWORD
 
 
 @pytest.fixture
@@ -74,6 +79,48 @@ def test_a_directory_is_dumped_as_a_tar_archive_of_all_in_it(repository, source,
     assert kept == []
 
 
+@pytest.mark.restic
+def test_a_repository_that_stays_open_follows_a_prune(repository, location, source, restic):
+    older, younger = source / "older", source / "younger"
+    older.write_bytes(os.urandom(1000))
+    forgotten = backup(repository, [source], host="h").snapshot_id
+    older.rename(younger)
+    younger.write_bytes(os.urandom(1000))
+    kept = backup(repository, [source], host="h").snapshot_id
+    opened = Repository.open(repository.store, PASSWORD)
+    assert list_directory(opened, forgotten, b"/")
+    # The pack that holds the older file holds also what did not change.
+    restic(location, "forget", forgotten, "--prune", "--max-unused", "0")
+    for path in (source / "plain.txt", younger):
+        assert b"".join(dump_file(opened, kept, os.fsencode(path))) == path.read_bytes()
+
+
+def test_nobody_reads_from_an_index_that_another_is_still_reading(repository, source, saved, monkeypatch):
+    store = repository.store
+    first = {name for name, _ in store.list(FileKind.INDEX)}
+    (source / "younger").write_text("younger")
+    younger = backup(repository, [source], host="h").snapshot_id
+    last, = {name for name, _ in store.list(FileKind.INDEX)} - first  # fmt: skip
+    opened = Repository.open(store, PASSWORD)
+    held, released = threading.Event(), threading.Event()
+    get, names = store.get, store.list
+
+    def get_slowly(kind, name):
+        if name == last:
+            held.set()
+            released.wait()
+        return get(kind, name)
+
+    monkeypatch.setattr(store, "get", get_slowly)
+    monkeypatch.setattr(store, "list", lambda kind: sorted(names(kind), key=lambda file: file[0] == last))
+    with ThreadPoolExecutor() as threads:
+        one = threads.submit(list_directory, opened, younger, os.fsencode(source))
+        held.wait()
+        other = threads.submit(list_directory, opened, younger, os.fsencode(source))
+        # It ends at once only if it does not wait for the index.
+        wait([other], timeout=0.3)
+        released.set()
+        assert one.result() == other.result()
 def test_directories_nested_over_and_over_again_are_damage_and_no_endless_walk(repository, monkeypatch):
     monkeypatch.setattr("engine.restorer.plan.VISITS_LIMIT", 50)
     nodes = [Node(b"leaf", "file", content=())]

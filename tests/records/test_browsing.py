@@ -14,6 +14,7 @@ from engine.backends import open_store
 from engine.commands.backup import backup
 from engine.commands.snapshots import list_snapshots
 from engine.repository import Repository
+from jobs.models import BackupPlan
 from records.maintenance import lose_expired_runs, request_maintenance, run_maintenance
 from records.models import BackupRecord, Event, MaintenanceRun, State
 from tests.factories import make_plan, make_record
@@ -58,6 +59,17 @@ def test_a_directory_is_listed(api, record, source) -> None:
     assert (files["文件 a.txt"]["type"], files["文件 a.txt"]["size"]) == ("file", 5)
     assert files["link"]["linktarget"] == "sub"
     assert files["sub"]["path"] == f"{source}/sub"
+
+
+def test_a_backup_is_browsed_though_an_older_one_was_before(api, record, source) -> None:
+    viewer = api("viewer")
+    assert viewer.get(f"/api/record/backup/{record.pk}/files", {"path": str(source)}).status_code == 200
+    (source / "sub" / "younger").write_text("younger")
+    younger = make_record(BackupPlan.objects.get(), snapshot=backup(opened(record), [str(source)], host="here").snapshot_id)
+    answer = viewer.get(f"/api/record/backup/{younger.pk}/files", {"path": f"{source}/sub"})
+    assert [entry["name"] for entry in answer.json()["files"]] == ["random", "younger"]
+    answer = viewer.get(f"/api/record/backup/{younger.pk}/download", {"path": f"{source}/sub/younger"})
+    assert body(answer) == b"younger"
 
 
 def test_a_file_is_sent_as_it_was(api, record, source) -> None:
