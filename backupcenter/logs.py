@@ -6,15 +6,25 @@ Web servers write the whole address of a request, and `GET /login` and `GET /api
 import logging
 import re
 
-SECRET = re.compile(r"""((?:^|[?&\s'"])(?:[\w-]*password|token|secret_key)=)[^&\s'"]*""", re.IGNORECASE)
+
+def _spelt(name: str) -> str:
+    """Return a pattern for the name with any of its letters percent-encoded, as a server would still understand it."""
+    return "".join(f"(?:{letter}|%{ord(letter.lower()):x}|%{ord(letter.upper()):x})" for letter in name)
+
+
+NAMES = rf"""[\w%-]*{_spelt("password")}|{_spelt("token")}|{_spelt("secret")}(?:_|%5f){_spelt("key")}"""
+# A value may hold quotes of its own: only what ends it in an address ends it here.
+VALUE = r"""(?:'[^']*'|"[^"]*")?[^& \r\n]*"""
+SECRET = re.compile(rf"""((?:^|[?&\s'"])(?:{NAMES})=){VALUE}""", re.IGNORECASE)
 
 
 class Redaction(logging.Filter):
     """Masks secrets in what a line is made of."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.msg, str):
-            record.msg = redact(record.msg)
+        if isinstance(record.msg, str) and redact(record.msg) != record.msg:
+            # The secret, or the place for it, is in the line itself.
+            record.msg, record.args = redact(record.getMessage()), None
         # The arguments stay apart: formatters of web servers read them one by one.
         if isinstance(record.args, tuple):
             record.args = tuple(redact(item) if isinstance(item, str) else item for item in record.args)

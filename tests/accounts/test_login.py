@@ -184,6 +184,41 @@ def test_an_access_log_names_no_password_and_no_token() -> None:
     assert len(record.args) == 5
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "%74oken=hidden",
+        "a=b&%70assword=hidden&c=d",
+        "PASSW%4fRD=hidden",
+        "new%5Fpassword=hidden",
+        "secret%5fkey=hidden",
+        "token=my'hidden",
+        "token='my'hidden",
+        'password="my"hidden',
+        "token==hidden",
+        "next=/login?token=hidden",
+    ],
+)
+def test_no_spelling_of_a_parameter_brings_its_secret_into_a_log(query) -> None:
+    lines = [
+        ('%s - "%s %s HTTP/%s" %d', ("127.0.0.1:1", "GET", f"/login?{query}", "1.1", 200)),
+        ('"%s" %s %s', (f"GET /login?{query} HTTP/1.1", "200", "40")),
+        (f"GET /login?{query} failed", ()),
+    ]
+    for line, arguments in lines:
+        record = logging.LogRecord("uvicorn.access", logging.INFO, "", 0, line, arguments, None)
+        assert Redaction().filter(record)
+        assert "hidden" not in record.getMessage()
+        assert "/login?" in record.getMessage()
+        assert len(record.args or ()) == len(arguments)
+
+
+def test_a_secret_that_is_an_argument_of_its_own_is_masked() -> None:
+    record = logging.LogRecord("any", logging.INFO, "", 0, "user=%s token=%s", ("viewer", "hidden"), None)
+    Redaction().filter(record)
+    assert record.getMessage() == "user=viewer token=********"
+
+
 def test_the_web_servers_own_logs_are_redacted() -> None:
     for name in ("uvicorn.access", "django.server"):
         assert any(isinstance(known, Redaction) for known in logging.getLogger(name).filters)
