@@ -22,7 +22,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from accounts.authentication import TokenAuthentication
 from accounts.login import log_in
-from accounts.managing import change_password, change_role, create_account, delete_account
+from accounts.managing import change_account, create_account, delete_account
 from accounts.models import User
 from accounts.permissions import RolePermission
 from accounts.serializers import (
@@ -132,7 +132,7 @@ NAME = OpenApiParameter("username", str, OpenApiParameter.PATH, description="Use
         responses=AccountSerializer,
         description=(
             "Changes the password and ends the account's other tokens. One's own password takes the old one; "
-            "administrators set those of others, and roles, without it."
+            "administrators set those of others, and `role` and `is_active`, without it. All of it is done, or nothing."
         ),
         examples=[
             OpenApiExample(
@@ -184,21 +184,22 @@ class AccountViewSet(mixins.ListModelMixin, GenericViewSet[User]):
         return Response(AccountSerializer(user).data, status=201)
 
     def partial_update(self, request: Request, username: str) -> Response:
-        form = AccountChangeSerializer(data=request.data)
+        user = self._changeable_account(request)
+        form = AccountChangeSerializer(user, data=request.data)
         form.is_valid(raise_exception=True)
         data = form.validated_data
-        user = self._changeable_account(request)
-        if "role" in data:
-            if not self._is_administrator(request):
-                raise PermissionDenied(_("Only administrators give roles."))
-            change_role(user, data["role"])
-        if "new_password" in data:
+        # Everything is checked before anything is changed.
+        changed = {name: data[name] for name in ("role", "is_active") if name in data and data[name] != getattr(user, name)}
+        if changed and not self._is_administrator(request):
+            raise PermissionDenied(_("Only administrators give roles, or let accounts log in."))
+        digest = data.get("new_password")
+        if digest is not None:
             self._check_old_password(request, user, data.get("old_password"))
-            is_own = user.pk == request.user.pk
-            keep = request.auth if is_own and isinstance(request.auth, AuthToken) else None
-            change_password(user, data["new_password"], keep)
-            if is_own and request.auth is None:
-                update_session_auth_hash(request._request, user)
+        is_own = user.pk == request.user.pk
+        keep = request.auth if is_own and isinstance(request.auth, AuthToken) else None
+        change_account(user, **changed, digest=digest, keep=keep)
+        if digest is not None and is_own and request.auth is None:
+            update_session_auth_hash(request._request, user)
         return Response(AccountSerializer(user).data)
 
     def destroy(self, request: Request, username: str) -> Response:

@@ -25,11 +25,29 @@ def create_account(username: str, digest: str, role: str = User.Role.VIEWER) -> 
     return user
 
 
-def change_password(user: User, digest: str, keep: AuthToken | None = None) -> None:
-    """Set a password and end the account's tokens, except for `keep` (the one that the request came with)."""
-    user.set_password_digest(digest)
-    user.save(update_fields=["password"])
-    end_tokens(user, keep)
+def change_account(
+    user: User, *, role: str | None = None, is_active: bool | None = None, digest: str | None = None, keep: AuthToken | None = None
+) -> None:
+    """Change of an account what is given, all or nothing. Raises LastAdministrator.
+
+    A new password ends the account's tokens, except for `keep` (the one that the request came with). `digest`: MD5 hex.
+    """
+    with transaction.atomic():
+        if user.is_administrator and (role not in (None, User.Role.ADMINISTRATOR) or is_active is False):
+            require_another_administrator(user)
+        # Only what is given is written: the rest may have been changed since the account was read.
+        fields: list[str] = []
+        if role is not None:
+            user.role = role
+            fields += ["role", "is_superuser"]
+        if is_active is not None:
+            user.is_active = is_active
+            fields.append("is_active")
+        if digest is not None:
+            user.set_password_digest(digest)
+            fields.append("password")
+            end_tokens(user, keep)
+        user.save(update_fields=fields)
 
 
 def end_tokens(user: User, keep: AuthToken | None = None) -> None:
@@ -37,15 +55,6 @@ def end_tokens(user: User, keep: AuthToken | None = None) -> None:
     if keep is not None:
         tokens = tokens.exclude(pk=keep.pk)
     tokens.delete()
-
-
-def change_role(user: User, role: str) -> None:
-    """Give an account another role. Raises LastAdministrator."""
-    with transaction.atomic():
-        if user.is_administrator and role != User.Role.ADMINISTRATOR:
-            require_another_administrator(user)
-        user.role = role
-        user.save(update_fields=["role", "is_superuser"])
 
 
 def delete_account(user: User) -> None:

@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from accounts.models import User, is_password_digest
 from backupcenter.api.fields import UnixTimeField
+from backupcenter.api.fixed import without_fixed
 
 
 class DigestField(serializers.CharField):
@@ -62,10 +63,16 @@ class NewAccountSerializer(serializers.Serializer[Any]):
 
 
 class AccountChangeSerializer(serializers.Serializer[Any]):
-    """What changes an account: the password, and for administrators the role."""
+    """What changes an account: the password, and for administrators the role and whether it may log in."""
 
+    username = UsernameField(required=False, write_only=True, help_text=_("Cannot be changed."))
     new_password = DigestField(required=False)
     old_password = serializers.CharField(
         max_length=128, required=False, write_only=True, help_text=_("Required to change one's own password.")
     )
     role = serializers.ChoiceField(User.Role.choices, required=False, write_only=True)
+    is_active = serializers.BooleanField(required=False, write_only=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        assert isinstance(self.instance, User)
+        return without_fixed(attrs, {"username": self.instance.username})

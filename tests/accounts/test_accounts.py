@@ -142,6 +142,50 @@ def test_an_administrator_gives_roles_and_nobody_else(api) -> None:
     assert api("administrator").put("/api/account/viewer", {"role": "operator"}, format="json").json()["role"] == "operator"
 
 
+@pytest.mark.parametrize("old", [{}, {"old_password": NEW}])
+def test_a_change_that_is_refused_in_part_changes_nothing(api, account, old) -> None:
+    User.objects.create_user("second", role="administrator")
+    client = api("administrator")
+    body = {"role": "viewer", "is_active": False, "new_password": NEW, **old}
+    assert client.put("/api/account/administrator", body, format="json").status_code == 400
+    user = User.objects.get(username="administrator")
+    assert (user.role, user.is_active, user.check_password(PASSWORD)) == ("administrator", True, True)
+
+
+def test_the_last_administrators_password_stays_when_the_role_must(api) -> None:
+    body = {"role": "viewer", "new_password": NEW, "old_password": OLD}
+    assert api("administrator").put("/api/account/administrator", body, format="json").status_code == 409
+    assert User.objects.get(username="administrator").check_password(PASSWORD)
+
+
+def test_a_role_and_the_own_password_change_together(api) -> None:
+    User.objects.create_user("second", role="administrator")
+    body = {"role": "viewer", "new_password": NEW, "old_password": OLD}
+    answer = api("administrator").put("/api/account/administrator", body, format="json")
+    assert (answer.status_code, answer.json()["role"]) == (200, "viewer")
+    assert User.objects.get(username="administrator").check_password("another")
+
+
+def test_an_administrator_locks_accounts_out_and_nobody_else(api) -> None:
+    viewer, administrator = api("viewer"), api("administrator")
+    assert viewer.put("/api/account/viewer", {"is_active": False}, format="json").status_code == 403
+    answer = administrator.put("/api/account/viewer", {"is_active": False}, format="json")
+    assert (answer.status_code, answer.json()["is_active"]) == (200, False)
+    assert viewer.get("/api/account").status_code == 401
+    assert administrator.put("/api/account/administrator", {"is_active": False}, format="json").status_code == 409
+    assert administrator.put("/api/account/viewer", {"is_active": True}, format="json").json()["is_active"] is True
+    assert viewer.get("/api/account").status_code == 200
+
+
+def test_an_account_may_be_sent_back_whole_but_not_renamed(api) -> None:
+    client = api("viewer")
+    whole = client.get("/api/account/viewer").json()
+    assert client.put("/api/account/viewer", whole, format="json").json() == whole
+    answer = client.put("/api/account/viewer", {"username": "other", "role": "viewer"}, format="json")
+    assert answer.status_code == 400
+    assert list(answer.json()["fields"]) == ["username"]
+
+
 def test_an_account_can_be_deleted_with_its_tokens(api) -> None:
     viewer = api("viewer")
     answer = api("administrator").delete("/api/account/viewer")
