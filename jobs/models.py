@@ -3,6 +3,7 @@
 import uuid
 from typing import Self
 
+from django.conf import settings
 from django.db import models
 from django.db.models import OuterRef, Q, Subquery
 from django.utils.translation import gettext_lazy as _
@@ -29,6 +30,11 @@ def newest_activity(plan_uuid: uuid.UUID) -> int | None:
     """Return the state of the plan's running run, else of its queued one, else None."""
     active = BackupRecord.objects.filter(plan_uuid=plan_uuid, state__in=ACTIVE_STATES)
     return active.order_by("-state").values_list("state", flat=True).first()
+
+
+def server_timezone() -> str:
+    """Return the IANA name of the time zone that a plan counts in unless it says another."""
+    return str(settings.TIME_ZONE)
 
 
 class BackupPlan(models.Model):
@@ -61,7 +67,7 @@ class BackupPlan(models.Model):
     repository = models.ForeignKey(Repository, models.PROTECT, related_name="plans", verbose_name=_("repository"))
     bucket = models.CharField(_("bucket"), max_length=255)
     cron_expression = models.CharField(_("Quartz expression"), max_length=255, null=True, blank=True)
-    timezone = models.CharField(_("time zone"), max_length=64, default="UTC")
+    timezone = models.CharField(_("time zone"), max_length=64, default=server_timezone)
     start_time = models.DateTimeField(_("no fire before"))
     end_time = models.DateTimeField(_("no fire after"), null=True, blank=True)
     hold_type = models.PositiveSmallIntegerField(_("hold type"), choices=HoldType.choices, default=HoldType.FOREVER)

@@ -109,6 +109,17 @@ def test_put_changes_what_is_sent_and_leaves_the_rest(api, plan) -> None:
     assert answer.json()["backup_data"] == plan.backup_data
 
 
+def test_a_plan_counts_in_the_servers_time_zone_unless_it_says_another(api, body, settings) -> None:
+    settings.TIME_ZONE = "Asia/Shanghai"
+    body |= {"cron_expression": "0 0 3 * * ?"}
+    client = api("operator")
+    by_default = client.post("/api/backup", body, format="json").json()
+    given = client.post("/api/backup", body | {"timezone": "America/New_York"}, format="json").json()
+    assert (by_default["timezone"], given["timezone"]) == ("Asia/Shanghai", "America/New_York")
+    assert by_default["next_time"] % 86400 == 19 * 3600
+    assert given["next_time"] % 86400 in (7 * 3600, 8 * 3600)
+
+
 def test_a_bad_change_changes_nothing(api, plan) -> None:
     answer = api("operator").put(f"/api/backup/{plan.uuid}", {"backup_name": "x", "cron_expression": "x"}, format="json")
     assert answer.status_code == 400
