@@ -86,7 +86,7 @@ class PlanViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
     )
     def partial_update(self, request: Request, uuid: str) -> Response:
         plan = self.get_object()
-        form = PlanChangeSerializer(data=request.data)
+        form = PlanChangeSerializer(plan, data=request.data)
         form.is_valid(raise_exception=True)
         return Response(self._shown(change_plan(plan, **form.validated_data)))
 

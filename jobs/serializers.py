@@ -5,10 +5,12 @@ from typing import Any
 
 from django.http import Http404
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rest_framework import serializers
 from rest_framework.utils.encoders import JSONEncoder
 
 from backupcenter.api.fields import Int32Field, Int64Field, Ipv4Field, Ipv6Field, UnixTimeField
+from backupcenter.api.fixed import without_fixed
 from clients.models import Client
 from clients.serializers import NestedClientSerializer
 from jobs.models import BackupPlan
@@ -54,8 +56,8 @@ class PlanSerializer(serializers.ModelSerializer[BackupPlan]):
         read_only_fields = fields
 
 
-class PlanChangeSerializer(serializers.Serializer[Any]):
-    """The fields of a plan that can be changed; those that are left out stay."""
+class PlanFieldsSerializer(serializers.Serializer[Any]):
+    """The fields of a plan that can be changed."""
 
     backup_name = serializers.CharField(max_length=255, required=False)
     backup_group = Int32Field(required=False)
@@ -97,7 +99,33 @@ class TenantKeySerializer(serializers.Serializer[Any]):
         return {"found": found}
 
 
-class NewPlanSerializer(PlanChangeSerializer):
+class PlanChangeSerializer(PlanFieldsSerializer):
+    """A change of a plan; fields that are left out stay. Where it is backed up from and to cannot be changed."""
+
+    uuid = serializers.UUIDField(required=False)
+    client = ClientKeySerializer(required=False)
+    tenant = TenantKeySerializer(required=False)
+    bucket = serializers.CharField(max_length=255, required=False)
+    repository = serializers.CharField(max_length=1024, required=False)
+    shared = serializers.BooleanField(required=False)
+    paused = serializers.BooleanField(required=False, help_text=gettext_lazy("Changed by /pause and /resume."))
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        plan = self.instance
+        assert isinstance(plan, BackupPlan)
+        present = {
+            "uuid": plan.uuid,
+            "client": {"found": plan.client},
+            "tenant": {"found": plan.tenant},
+            "bucket": plan.bucket,
+            "repository": plan.repository.location,
+            "shared": plan.repository.prefix == "",
+            "paused": plan.paused,
+        }
+        return without_fixed(attrs, present)
+
+
+class NewPlanSerializer(PlanFieldsSerializer):
     """A new plan."""
 
     backup_name = serializers.CharField(max_length=255)

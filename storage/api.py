@@ -137,7 +137,7 @@ class TenantViewSet(mixins.ListModelMixin, GenericViewSet[Tenant]):
 
     def partial_update(self, request: Request, username: str) -> Response:
         tenant = self.get_object()
-        form = TenantKeysSerializer(data=request.data)
+        form = TenantKeysSerializer(tenant, data=request.data)
         form.is_valid(raise_exception=True)
         data = form.validated_data
         try:

@@ -7,7 +7,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.models import User
-from backupcenter.api.fields import UnixTimeField
+from backupcenter.api.fields import Int64Field, UnixTimeField
+from backupcenter.api.fixed import without_fixed
 from storage.addresses import clean_address
 from storage.models import Endpoint, Tenant
 from storage.secrets import MASK
@@ -82,10 +83,28 @@ class KeyField(serializers.RegexField):
 
 
 class TenantKeysSerializer(serializers.Serializer[Any]):
-    """Other keys of the same tenant."""
+    """Other keys of the same tenant. What else it has is the store's word, and cannot be changed here."""
 
-    access_key = KeyField(required=False)
-    secret_key = KeyField(required=False)
+    access_key = KeyField(required=False, allow_blank=True)
+    secret_key = KeyField(required=False, allow_blank=True)
+    username = serializers.CharField(max_length=255, required=False, trim_whitespace=False)
+    endpoint = EndpointKeySerializer(required=False)
+    display_name = serializers.CharField(max_length=255, required=False, allow_blank=True, trim_whitespace=False)
+    quota = Int64Field(required=False, allow_null=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        tenant = self.instance
+        assert isinstance(tenant, Tenant)
+        present = {
+            "username": tenant.username,
+            "endpoint": {"address": tenant.endpoint.address},
+            "display_name": tenant.display_name,
+            "quota": tenant.quota,
+        }
+        keys = without_fixed(attrs, present)
+        if not tenant.endpoint.is_directory and "" in keys.values():
+            raise serializers.ValidationError({name: [_("This field is required.")] for name, key in keys.items() if not key})
+        return keys
 
 
 class NewTenantSerializer(serializers.Serializer[Any]):

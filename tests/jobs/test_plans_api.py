@@ -120,6 +120,33 @@ def test_a_plan_counts_in_the_servers_time_zone_unless_it_says_another(api, body
     assert given["next_time"] % 86400 in (7 * 3600, 8 * 3600)
 
 
+@pytest.mark.parametrize("name", ["client", "tenant", "bucket", "shared", "paused", "repository", "uuid"])
+def test_what_cannot_be_changed_is_refused_and_not_left_out_in_silence(api, plan, tmp_path, name) -> None:
+    others = {
+        "client": {"ipv4": make_client().ipv4},
+        "tenant": {"username": make_tenant(tmp_path, "other").username, "endpoint": {"address": str(tmp_path)}},
+        "bucket": "bucket-2",
+        "shared": True,
+        "paused": True,
+        "repository": "/elsewhere",
+        "uuid": "00000000-0000-0000-0000-000000000000",
+    }
+    operator, address = api("operator"), f"/api/backup/{plan.uuid}"
+    before = operator.get(address).json()
+    answer = operator.put(address, {"backup_name": "other", name: others[name]}, format="json")
+    assert answer.status_code == 400
+    assert list(answer.json()["fields"]) == [name]
+    assert operator.get(address).json() == before
+
+
+def test_a_plan_may_be_sent_back_whole(api, plan) -> None:
+    operator, address = api("operator"), f"/api/backup/{plan.uuid}"
+    whole = operator.get(address).json()
+    answer = operator.put(address, {**whole, "shared": False, "backup_group": 7}, format="json")
+    assert answer.status_code == 200, answer.json()
+    assert answer.json() == {**whole, "backup_group": 7}
+
+
 def test_a_bad_change_changes_nothing(api, plan) -> None:
     answer = api("operator").put(f"/api/backup/{plan.uuid}", {"backup_name": "x", "cron_expression": "x"}, format="json")
     assert answer.status_code == 400

@@ -14,6 +14,7 @@ from storage.models import Endpoint, Repository, Tenant
 from storage.probing import parse_usage
 from storage.secrets import MASK
 from storage.tasks import refresh_all_tenants
+from tests.factories import make_tenant
 from tests.storage.scripted_store import USAGE
 
 KEYS = {"access_key": "I74IB7JXCQN67HUS2XZD", "secret_key": "nwCiFFIJfchFGRARxiDqKoeprWIkX2hKXLX7R1wh"}
@@ -220,6 +221,41 @@ def test_new_keys_are_tried_before_they_are_kept(api, tenant, store) -> None:
     assert "SignatureDoesNotMatch" in refused.json()["error"]
     tenant.refresh_from_db()
     assert tenant.secret_key == "newer"
+
+
+@pytest.mark.parametrize(
+    "change", [{"username": "other"}, {"quota": 5}, {"quota": None}, {"display_name": "x"}, {"endpoint": {"address": "else:1"}}]
+)
+def test_what_the_store_says_cannot_be_changed(api, tenant, store, change) -> None:
+    refresh_all_tenants()
+    answer = api("administrator").put(address_of(tenant), {**change, "secret_key": "newer"}, format="json")
+    assert answer.status_code == 400
+    assert list(answer.json()["fields"]) == list(change)
+    tenant.refresh_from_db()
+    assert (tenant.secret_key, tenant.quota) == (KEYS["secret_key"], 1099511627776)
+
+
+def test_a_tenant_may_be_sent_back_whole(api, tenant, store) -> None:
+    refresh_all_tenants()
+    client = api("administrator")
+    whole = client.get(address_of(tenant)).json()
+    answer = client.put(address_of(tenant), whole, format="json")
+    assert answer.status_code == 200, answer.json()
+    assert answer.json()["secret_key"] == KEYS["secret_key"]
+
+
+def test_a_directorys_tenant_may_be_sent_back_whole(api, tmp_path) -> None:
+    client = api("administrator")
+    address = address_of(make_tenant(tmp_path))
+    whole = client.get(address).json()
+    assert client.put(address, whole, format="json").status_code == 200
+
+
+@pytest.mark.parametrize("key", ["access_key", "secret_key"])
+def test_a_key_of_an_object_store_is_not_empty(api, tenant, key) -> None:
+    answer = api("administrator").put(address_of(tenant), {key: ""}, format="json")
+    assert answer.status_code == 400
+    assert list(answer.json()["fields"]) == [key]
 
 
 def test_one_key_alone_leaves_the_other(api, tenant) -> None:
