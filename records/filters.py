@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from django_filters import rest_framework as filters
 
 from backupcenter.api.fields import MAX_TIME
-from backupcenter.api.keys import decode_base64, ipv4_number
+from backupcenter.api.keys import address_of_key
 from records.models import BackupRecord, RecoveryRecord, State
 
 
@@ -25,17 +25,33 @@ class TimeFilter(filters.Filter):
     field_class = forms.IntegerField
 
 
+class ClientAddressField(forms.CharField):
+    """A client's address as its IPv4 number or its IPv6 text, in any form that a key in a path may have."""
+
+    def clean(self, value: Any) -> int | str | None:
+        text = super().clean(value)
+        address = address_of_key(text) if text else None
+        if text and address is None:
+            raise forms.ValidationError(_("Must be an IPv4 or IPv6 address."))
+        return address
+
+
+class ClientFilter(filters.CharFilter):
+    """A client's address."""
+
+    field_class = ClientAddressField
+
+
 class RecordFilter(filters.FilterSet):
     """By state, client and time. Times are Unix seconds of when the job was queued."""
 
     state = filters.MultipleChoiceFilter(choices=State.choices, help_text=_("May be repeated."))
-    client = filters.CharFilter(method="by_client", help_text=_("The client's IPv4 address, in any form of a path's key."))
+    client = ClientFilter(method="by_client", help_text=_("The client's IPv4 or IPv6 address, in any form of a path's key."))
     since = SecondsFilter(method="by_since", min_value=0, max_value=MAX_TIME)
     until = SecondsFilter(method="by_until", min_value=0, max_value=MAX_TIME)
 
-    def by_client(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
-        numbers = [ipv4_number(text) for text in (value, decode_base64(value)) if text]
-        return rows.filter(client__ipv4__in=[number for number in numbers if number is not None])
+    def by_client(self, rows: QuerySet[Any], name: str, value: int | str) -> QuerySet[Any]:
+        return rows.filter(client__ipv4=value) if isinstance(value, int) else rows.filter(client__ipv6=value)
 
     def by_since(self, rows: QuerySet[Any], name: str, value: int) -> QuerySet[Any]:
         return rows.filter(queued_at__gte=datetime.fromtimestamp(value, UTC))
@@ -60,4 +76,5 @@ class RecoveryRecordFilter(RecordFilter):
         fields = ["backup", "client", "state", "since", "until"]
 
     def by_backup(self, rows: QuerySet[Any], name: str, value: Any) -> QuerySet[Any]:
-        return rows.filter(backup_record__plan_uuid=value)
+        # Not by the backup record, which may have been deleted.
+        return rows.filter(backup_record_detail__backup_detail__uuid=str(value))

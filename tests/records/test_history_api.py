@@ -1,5 +1,6 @@
 """`/api/record/…`: lists, filters, cancelling and deleting."""
 
+import base64
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,9 +56,46 @@ def test_lists_can_be_narrowed_down(api, plan, tmp_path) -> None:
     assert ids(viewer.get("/api/record/backup", {"backup": str(uuid.uuid4())})) == []
 
 
-@pytest.mark.parametrize("query", [{"state": 9}, {"backup": "x"}, {"since": "x"}, {"since": -1}])
-def test_a_filter_that_makes_no_sense_is_refused(api, plan, query) -> None:
-    assert api("viewer").get("/api/record/backup", query).status_code == 400
+@pytest.mark.parametrize("kind", ["backup", "recovery"])
+def test_a_client_is_found_by_either_address_in_any_form(api, plan, tmp_path, kind) -> None:
+    by_number, by_text = make_client(ipv4=2886769509), make_client(ipv4=None, ipv6="fe80::1")
+    wanted = {}
+    for client in (by_number, by_text):
+        record = make_record(make_plan(tmp_path, client=client))
+        recovery = request_recovery(client, record, '{"destination": "/back"}')
+        wanted[client] = [(record if kind == "backup" else recovery).pk]
+    viewer = api("viewer")
+    for client, texts in {by_number: ["2886769509", "172.16.155.101"], by_text: ["fe80::1", "FE80:0::1"]}.items():
+        for text in texts:
+            encoded = base64.b64encode(text.encode()).decode()
+            for key in (text, encoded, encoded.rstrip("=")):
+                assert ids(viewer.get(f"/api/record/{kind}", {"client": key})) == wanted[client]
+
+
+def test_recoveries_can_be_narrowed_down(api, plan, tmp_path) -> None:
+    other = make_plan(tmp_path)
+    first, second = (request_recovery(one.client, make_record(one), '{"destination": "/back"}') for one in (plan, other))
+    RecoveryRecord.objects.filter(pk=first.pk).update(state=State.SUCCESS)
+    viewer, lists = api("viewer"), "/api/record/recovery"
+    assert ids(viewer.get(lists)) == [second.pk, first.pk]
+    assert ids(viewer.get(lists, {"state": 1})) == [second.pk]
+    assert ids(viewer.get(lists, {"since": 4102444800})) == []
+    assert ids(viewer.get(lists, {"until": 4102444800, "client": plan.client.ipv4})) == [first.pk]
+    assert ids(viewer.get(lists, {"backup": str(plan.uuid)})) == [first.pk]
+    assert api("operator").delete(f"/api/record/backup/{first.backup_record.pk}").status_code == 204
+    assert ids(viewer.get(lists, {"backup": str(plan.uuid)})) == [first.pk]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("state", 9), ("backup", "x"), ("since", "x"), ("since", -1), ("until", "x"), ("until", 1 << 70),
+     ("client", "host"), ("client", "1.2.3"), ("client", "fe80::1%eth0"), ("client", 1 << 32), ("client", "\0")],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["backup", "recovery"])
+def test_a_filter_that_makes_no_sense_is_refused(api, db, kind, name, value) -> None:
+    answer = api("viewer").get(f"/api/record/{kind}", {name: value})
+    assert answer.status_code == 400
+    assert list(answer.json()["fields"]) == [name]
 
 
 @pytest.mark.parametrize("kind", ["backup", "recovery"])
