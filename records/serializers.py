@@ -27,13 +27,18 @@ RECORD_FIELDS = [
 
 @extend_schema_field({"type": "object", "additionalProperties": True})
 class DetailField(serializers.JSONField):
-    """An object that was copied into the record when its run started."""
+    """An object whose members are not promised."""
+
+
+@extend_schema_field({"allOf": [{"$ref": "#/components/schemas/PlanDetail"}], "readOnly": True})
+class PlanDetailField(serializers.JSONField):
+    """The plan as it was when the run started."""
 
 
 class BackupRecordSerializer(serializers.ModelSerializer[BackupRecord]):
     """A run of a backup plan."""
 
-    backup_detail = DetailField(read_only=True)
+    backup_detail = PlanDetailField(read_only=True)
     start_time = UnixTimeField(read_only=True, allow_null=True)
     end_time = UnixTimeField(read_only=True, allow_null=True)
     queued_at = UnixTimeField(read_only=True)
@@ -67,6 +72,14 @@ class BackupRecordSerializer(serializers.ModelSerializer[BackupRecord]):
         read_only_fields = fields
 
 
+class BackupRecordDetailSerializer(BackupRecordSerializer):
+    """A backup record as a recovery remembers it."""
+
+    class Meta(BackupRecordSerializer.Meta):
+        fields = ["id", "backup_detail", "start_time", "end_time", "hold_time", "state", "snapshot"]
+        read_only_fields = fields
+
+
 class RecoveryRecordSerializer(serializers.ModelSerializer[RecoveryRecord]):
     """A restore of a backup record to a client."""
 
@@ -94,7 +107,7 @@ class RecoveryRecordSerializer(serializers.ModelSerializer[RecoveryRecord]):
         ]
         read_only_fields = fields
 
-    @extend_schema_field({"type": "object", "additionalProperties": True})
+    @extend_schema_field(BackupRecordDetailSerializer)
     def get_backup_record(self, record: RecoveryRecord) -> dict[str, Any]:
         return dict(record.backup_record_detail)
 
@@ -129,6 +142,4 @@ class DirectorySerializer(serializers.Serializer[Any]):
 
 def backup_record_detail(record: BackupRecord) -> dict[str, Any]:
     """Return what a recovery remembers of the backup it came from."""
-    shown = BackupRecordSerializer(record).data
-    names = ("id", "backup_detail", "start_time", "end_time", "hold_time", "state", "snapshot")
-    return {name: shown[name] for name in names}
+    return dict(BackupRecordDetailSerializer(record).data)

@@ -216,8 +216,30 @@ def test_the_description_and_its_page_need_no_token_and_no_foreign_host(api, db)
     assert "https://" not in page.content.decode().replace("https://github", "")
 
 
+def test_the_event_stream_is_described_too(api, db) -> None:
+    operation = api(None).get("/api/schema").json()["paths"]["/api/event"]["get"]
+    assert [parameter["name"] for parameter in operation["parameters"]] == ["token", "Last-Event-ID", "lastEventId"]
+    assert set(operation["responses"]) == {"200", "400", "401", "405", "503"}
+    assert list(operation["responses"]["200"]["content"]) == ["text/event-stream"]
+
+
+def test_a_login_is_described_as_plain_text(api, db) -> None:
+    operations = api(None).get("/api/schema").json()["paths"]["/login"]
+    for method in ("get", "post"):
+        assert operations[method]["responses"]["200"]["content"] == {"text/plain": {"schema": {"type": "string"}}}
+
+
+def test_a_record_is_described_with_the_plan_that_it_remembers(api, db) -> None:
+    schemas = api(None).get("/api/schema").json()["components"]["schemas"]
+    for record in ("BackupRecord", "BackupRecordDetail"):
+        assert schemas[record]["properties"]["backup_detail"]["allOf"] == [{"$ref": "#/components/schemas/PlanDetail"}]
+    assert set(schemas["PlanDetail"]["properties"]) == set(schemas["Plan"]["properties"]) - {"state", "next_time"}
+
+
 def test_every_operation_names_the_failures_it_may_have(api, db) -> None:
     paths = api(None).get("/api/schema").json()["paths"]
+    # The stream takes no body, and test_the_event_stream_is_described_too names its failures.
+    del paths["/api/event"]
     for path, operations in paths.items():
         for method, operation in operations.items():
             statuses = set(operation["responses"])
