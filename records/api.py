@@ -1,10 +1,12 @@
 """`/api/record/backup` and `/api/record/recovery`: history, and a look into what was backed up."""
 
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
+from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import mixins
@@ -16,14 +18,16 @@ from rest_framework.viewsets import GenericViewSet
 
 from backupcenter.api.keys import ID_PATTERN
 from backupcenter.api.pages import RecordPagination
-from records.browsing import list_files, open_download, stream
+from records.browsing import describe_path, list_files, open_download, stream
 from records.deleting import delete_backup_record, delete_recovery_record
 from records.filters import BackupRecordFilter, RecoveryRecordFilter
 from records.lifecycle import cancel_job
 from records.models import BackupRecord, RecoveryRecord
 from records.serializers import BackupRecordSerializer, DirectorySerializer, RecoveryRecordSerializer
 
-PATH = OpenApiParameter("path", str, default="/", description="Absolute path inside the backup.")
+PATH = OpenApiParameter(
+    "path", str, default="/", description="Absolute path inside the backup, percent-encoded: a listing's `path_raw`."
+)
 NUMBER = OpenApiParameter("id", int, OpenApiParameter.PATH, description="The record's number.")
 
 
@@ -69,7 +73,7 @@ class BackupRecordViewSet(RecordViewSet):
     def files(self, request: Request, pk: str) -> Response:
         """List a directory of the backup."""
         path = _path(request)
-        return Response(DirectorySerializer({"path": path, "files": list_files(self.get_object(), path)}).data)
+        return Response(DirectorySerializer({**describe_path(path), "files": list_files(self.get_object(), path)}).data)
 
     @extend_schema(
         parameters=[NUMBER, PATH],
@@ -107,8 +111,13 @@ class RecoveryRecordViewSet(RecordViewSet):
         return Response(status=204)
 
 
-def _path(request: Request) -> str:
-    path = request.query_params.get("path", "/")
-    if "\0" in path:
-        raise ValidationError({"path": ["NUL"]})
+def _path(request: Request) -> bytes:
+    """Return the `path` of the query as bytes: names of files may be no UTF-8, which Django would replace."""
+    path = b"/"
+    for pair in request.META.get("QUERY_STRING", "").replace("+", " ").split("&"):
+        name, _equals, value = pair.partition("=")
+        if unquote_to_bytes(name) == b"path":
+            path = unquote_to_bytes(value)
+    if b"\0" in path:
+        raise ValidationError({"path": [_("A path holds no NUL.")]})
     return path

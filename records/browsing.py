@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from asgiref.sync import sync_to_async
 from django.utils.translation import gettext as _
@@ -30,24 +31,23 @@ class Download:
     content: Iterator[bytes]
 
 
-def list_files(record: BackupRecord, path: str) -> list[dict[str, Any]]:
+def list_files(record: BackupRecord, path: bytes) -> list[dict[str, Any]]:
     """Return the entries of a directory in the record's snapshot. Raises PathNotFound, Conflict, EngineError."""
     _refuse_unfinished(record)
-    entries = list_directory(open_repository(record.repository), record.snapshot, encode_path(path))
+    entries = list_directory(open_repository(record.repository), record.snapshot, path)
     return [_describe(path, node) for node in entries]
 
 
-def open_download(record: BackupRecord, path: str) -> Download:
+def open_download(record: BackupRecord, path: bytes) -> Download:
     """Return a file of the record's snapshot, or a directory as a tar. Raises PathNotFound, Conflict, EngineError."""
     _refuse_unfinished(record)
     repository = open_repository(record.repository)
-    raw = encode_path(path)
-    node = find_node(repository, record.snapshot, raw)
-    name = posixpath.basename(path.rstrip("/")) or f"backup-{record.pk}"
+    node = find_node(repository, record.snapshot, path)
+    name = _sendable(posixpath.basename(path.rstrip(b"/"))) or f"backup-{record.pk}"
     if node.is_dir:
-        content = dump_tar(repository, record.snapshot, raw)
+        content = dump_tar(repository, record.snapshot, path)
         return Download(f"{name}.tar", "application/x-tar", None, content)
-    return Download(name, "application/octet-stream", node.size, dump_file(repository, record.snapshot, raw))
+    return Download(name, "application/octet-stream", node.size, dump_file(repository, record.snapshot, path))
 
 
 async def stream(content: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -57,9 +57,9 @@ async def stream(content: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-def encode_path(path: str) -> bytes:
-    """Return a path inside a snapshot as raw bytes; surrogate escapes stand for bytes that are not UTF-8."""
-    return path.encode("utf-8", "surrogateescape")
+def describe_path(path: bytes) -> dict[str, str]:
+    """Return a path as text to read, and percent-encoded to ask with: it may be no UTF-8."""
+    return {"path": path.decode("utf-8", "replace"), "path_raw": quote(path)}
 
 
 def _refuse_unfinished(record: BackupRecord) -> None:
@@ -67,11 +67,15 @@ def _refuse_unfinished(record: BackupRecord) -> None:
         raise Conflict(_("This backup did not succeed, so there is nothing to look into."))
 
 
-def _describe(path: str, node: Node) -> dict[str, Any]:
-    name = node.name.decode("utf-8", "replace")
+def _sendable(name: bytes) -> str:
+    """Return a file's name as a header can carry it."""
+    return "".join(letter if letter.isprintable() else "_" for letter in name.decode("utf-8", "replace"))
+
+
+def _describe(directory: bytes, node: Node) -> dict[str, Any]:
     return {
-        "name": name,
-        "path": posixpath.join("/", path, name),
+        "name": node.name.decode("utf-8", "replace"),
+        **describe_path(posixpath.join(b"/", directory, node.name)),
         "type": node.type,
         "size": node.size,
         "mtime": datetime.fromtimestamp(min(max(node.mtime_ns // 10**9, 0), 253402128000), UTC),

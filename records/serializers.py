@@ -122,6 +122,7 @@ class FileSerializer(serializers.Serializer[Any]):
 
     name = serializers.CharField()
     path = serializers.CharField()
+    path_raw = serializers.CharField(help_text=_("The path percent-encoded, as a query takes it, also if it is no UTF-8."))
     type = serializers.ChoiceField(["file", "dir", "symlink", "fifo", "dev", "chardev"])
     size = serializers.IntegerField()
     mtime = UnixTimeField()
@@ -137,6 +138,7 @@ class DirectorySerializer(serializers.Serializer[Any]):
     """A directory in a backup."""
 
     path = serializers.CharField()
+    path_raw = serializers.CharField(help_text=_("The path percent-encoded, as a query takes it, also if it is no UTF-8."))
     files = FileSerializer(many=True)
 
 

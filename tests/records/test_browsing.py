@@ -5,6 +5,7 @@ import os
 import tarfile
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -78,6 +79,32 @@ def test_a_file_is_sent_as_it_was(api, record, source) -> None:
     assert answer["Content-Length"] == "3000000"
     assert 'filename="random"' in answer["Content-Disposition"]
     assert body(answer) == (source / "sub" / "random").read_bytes()
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe.txt", b"a b+c%41&d", b"line\nbreak", b'quote"d', "文件".encode()])
+def test_a_name_of_any_bytes_is_listed_and_fetched(api, record, source, name) -> None:
+    directory = os.fsencode(source) + b"/dir \xe9"
+    os.mkdir(directory)
+    with open(directory + b"/" + name, "wb") as file:
+        file.write(b"hidden")
+    odd = make_record(BackupPlan.objects.get(), snapshot=backup(opened(record), [str(source)], host="here").snapshot_id)
+    viewer, address = api("viewer"), f"/api/record/backup/{odd.pk}"
+    above = viewer.get(f"{address}/files?path={quote(str(source))}").json()
+    inner = next(entry for entry in above["files"] if entry["path_raw"] == quote(directory))
+    below = viewer.get(f"{address}/files?path={inner['path_raw']}").json()
+    assert below["path_raw"] == inner["path_raw"]
+    assert below["files"][0]["name"] == name.decode("utf-8", "replace")
+    assert below["files"][0]["path_raw"] == quote(directory + b"/" + name)
+    answer = viewer.get(f"{address}/download?path={below['files'][0]['path_raw']}")
+    assert answer.status_code == 200
+    assert body(answer) == b"hidden"
+
+
+def test_a_path_with_nul_is_refused_in_a_sentence(api, record) -> None:
+    for step in ("files", "download"):
+        answer = api("viewer").get(f"/api/record/backup/{record.pk}/{step}?path=/a%00b")
+        assert answer.status_code == 400
+        assert answer.json() == {"error": "path: A path holds no NUL.", "fields": {"path": ["A path holds no NUL."]}}
 
 
 def test_a_directory_is_sent_as_a_tar(api, record, source) -> None:
