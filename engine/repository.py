@@ -125,6 +125,11 @@ class Repository:
                     known.add(name)
             self.index, self._index_files = index, known
 
+    def unload_index(self) -> None:
+        """Know of no blob, until the index is read again."""
+        with self._index_lock:
+            self.index, self._index_files = Index(), set()
+
     def load_file(self, kind: FileKind, name: str) -> bytes:
         """Return the plaintext of an index, snapshot or lock file. Raises FileMissing, DataDamaged."""
         sealed = self.store.get(kind, name)

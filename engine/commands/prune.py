@@ -103,11 +103,11 @@ def prune(
     RepositoryChanged, BlobMissing, DataDamaged, LockLost, Cancelled and StoreError's family; the next prune takes it from there.
     """
     # What was read earlier may name packs that are gone, and so does what is read here once this is done.
-    repository.index = Index()
+    repository.unload_index()
     try:
         return _Prune(repository, options, ProgressMeter("prune", on_progress), cancel or threading.Event()).run()
     finally:
-        repository.index = Index()
+        repository.unload_index()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from engine.backends import Credentials, open_store
 from engine.blob import BlobType
 from engine.commands.backup import backup
 from engine.commands.forget import forget
+from engine.commands.ls import walk
 from engine.commands.prune import PruneOptions, prune
 from engine.commands.snapshots import list_snapshots
 from engine.errors import BlobMissing, Cancelled, DataDamaged, LockLost, RepositoryLocked
@@ -382,3 +383,11 @@ def test_a_prune_can_be_cancelled_and_the_next_one_takes_it_from_there(filled):
             break
     assert len(phases) > 5
     assert prune(opened(filled), PruneOptions(UnusedLimit(percent=0), dry_run=True)).bytes.unused == 0
+
+
+def test_a_repository_that_was_pruned_is_read_anew(repository, tmp_path):
+    (tmp_path / "source").write_bytes(b"content")
+    snapshot = backup(repository, [tmp_path / "source"], host="here").snapshot_id
+    prune(repository)
+    prune(repository)
+    assert [path for path, _ in walk(repository, snapshot)][-1].endswith(b"/source")
