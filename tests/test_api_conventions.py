@@ -4,6 +4,7 @@ import pytest
 from django.test import AsyncClient
 
 METHODS = ["get", "post", "put", "patch", "delete", "head", "options", "trace"]
+UUID = "00000000-0000-0000-0000-000000000000"
 ROUTES = [
     "/login",
     "/logout",
@@ -16,9 +17,28 @@ ROUTES = [
     "/api/client",
     "/api/client/1",
     "/api/client/1/token",
+    "/api/client/1/revoke",
     "/api/jointoken",
     "/api/agent/join",
     "/api/agent/heartbeat",
+    "/api/agent/job/backup-1/claim",
+    "/api/agent/job/backup-1/progress",
+    "/api/agent/job/backup-1/finish",
+    "/api/backup",
+    f"/api/backup/{UUID}",
+    f"/api/backup/{UUID}/run",
+    f"/api/backup/{UUID}/pause",
+    f"/api/backup/{UUID}/resume",
+    f"/api/backup/{UUID}/next",
+    "/api/recovery",
+    "/api/record/backup",
+    "/api/record/backup/1",
+    "/api/record/backup/1/cancel",
+    "/api/record/backup/1/files",
+    "/api/record/backup/1/download",
+    "/api/record/recovery",
+    "/api/record/recovery/1",
+    "/api/record/recovery/1/cancel",
 ]
 BODIES = [
     b"",

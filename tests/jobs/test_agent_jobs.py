@@ -15,8 +15,8 @@ from jobs.models import BackupPlan
 from jobs.planning import run_plan
 from jobs.watchdog import watch
 from records import lifecycle
-from records.models import BackupRecord, Event, State
-from tests.factories import make_client, make_plan
+from records.models import BackupRecord, Event, RecoveryRecord, State
+from tests.factories import make_client, make_plan, make_record
 
 RESULT = {"snapshot_id": "a" * 64, "files_total": 3, "bytes_total": 10, "bytes_added": 5, "bytes_stored": 4, "duration_s": 1.5}
 
@@ -61,6 +61,35 @@ def test_a_claim_tells_what_to_do_with_the_keys_and_is_not_kept(agent, record, p
     record.refresh_from_db()
     assert record.state == State.RUNNING
     assert record.lease_until > timezone.now()
+
+
+def test_paths_are_relative_to_the_clients_root(tmp_path, db) -> None:
+    client = make_client(root="/srv/data")
+    data = json.dumps({"include": ["a", "/etc"], "exclude": ["a/b", "*.tmp"]})
+    record = run_plan(make_plan(tmp_path, client=client, backup_data=data))
+    told = say(agent_of(client), record, "claim").json()["backup"]
+    assert told["include"] == ["/srv/data/a", "/etc"]
+    assert told["exclude"] == ["/srv/data/a/b", "*.tmp"]
+
+
+def test_a_claim_of_a_recovery_tells_what_to_restore_where_to_and_how(api, plan) -> None:
+    target = make_client(root="/srv")
+    backup = make_record(plan, snapshot="a" * 64)
+    data = {"destination": "back", "include": ["etc/hosts"], "overwrite": "never", "verify": False}
+    for asked in (data, {"destination": "/back"}):
+        body = {"client": {"ipv4": target.ipv4}, "backup_record": {"id": backup.pk}, "recovery_data": json.dumps(asked)}
+        number = api("operator").post("/api/recovery", body, format="json").json()["id"]
+        told = say(agent_of(target), RecoveryRecord.objects.get(pk=number), "claim").json()
+        assert told["kind"] == "recovery"
+        assert told["repository"]["password"] == plan.repository.password
+        if asked is data:
+            assert told["recovery"] == {
+                "snapshot": "a" * 64, "destination": "/srv/back", "include": ["/etc/hosts"], "overwrite": "never", "verify": False
+            }  # fmt: skip
+        else:
+            assert told["recovery"] == {
+                "snapshot": "a" * 64, "destination": "/back", "include": [], "overwrite": "if-changed", "verify": True
+            }  # fmt: skip
 
 
 def test_a_job_is_claimed_once(agent, record) -> None:

@@ -2,15 +2,20 @@
 
 import itertools
 import json
+import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from backupcenter.api.exceptions import Conflict
 from jobs.models import BackupPlan
 from jobs.planning import run_plan
+from jobs.scheduling import fire_due_plans
 from records.models import BackupRecord, Event, RecoveryRecord, State
+from storage.models import Endpoint, Tenant
 from tests.factories import make_client, make_plan, make_record, make_tenant
 
 DATA = json.dumps({"include": ["a.txt", "directory"], "exclude": ["directory/c.txt"]})
@@ -97,6 +102,62 @@ def test_viewers_may_look_and_not_change(api, body, plan) -> None:
     assert viewer.delete(address).status_code == 403
     assert viewer.post(f"{address}/run").status_code == 403
     assert api(None).get("/api/backup").status_code == 401
+
+
+def test_viewers_neither_pause_resume_nor_recover_and_nobody_needs_a_token_for_nothing(api, plan) -> None:
+    asked = recovery(make_record(plan))
+    for role, status in (("viewer", 403), (None, 401)):
+        client = api(role)
+        for step in ("run", "pause", "resume"):
+            assert client.post(f"/api/backup/{plan.uuid}/{step}").status_code == status
+        assert client.post("/api/recovery", asked, format="json").status_code == status
+    assert api(None).get(f"/api/backup/{plan.uuid}/next").status_code == 401
+    assert not RecoveryRecord.objects.exists()
+
+
+def test_a_plan_without_an_expression_runs_once_and_has_ended(api, body) -> None:
+    start = int(timezone.now().timestamp()) + 100
+    fields = body | {"cron_expression": None, "start_time": start}
+    shown = api("operator").post("/api/backup", fields, format="json").json()
+    assert (shown["cron_expression"], shown["next_time"], shown["state"]) == (None, start, 0)
+    assert fire_due_plans(datetime.fromtimestamp(start, UTC)) == 1
+    record = BackupRecord.objects.get()
+    assert api("operator").post(f"/api/record/backup/{record.pk}/cancel").status_code == 200
+    shown = api("viewer").get(f"/api/backup/{shown['uuid']}").json()
+    assert (shown["state"], shown["next_time"]) == (4, None)
+
+
+def test_nothing_fires_before_the_start(api, body) -> None:
+    start = int(timezone.now().timestamp()) + 10 * 86400
+    shown = api("operator").post("/api/backup", body | {"start_time": start}, format="json").json()
+    assert start <= shown["next_time"] < start + 3
+    assert fire_due_plans() == 0
+
+
+def test_plans_that_share_a_bucket_write_to_one_repository(api, body) -> None:
+    operator = api("operator")
+    repositories = []
+    for client in (make_client(), make_client()):
+        fields = body | {"client": {"ipv4": client.ipv4}}
+        repositories.append([operator.post("/api/backup", fields | {"shared": shared}, format="json").json()["repository"]
+                             for shared in (True, False)])  # fmt: skip
+    assert repositories[0][0] == repositories[1][0]
+    assert len({repository for pair in repositories for repository in pair}) == 3
+
+
+def test_a_bucket_of_a_store_that_does_not_answer_is_named(api, body) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    endpoint = Endpoint.objects.create(address=address, https=False, type=1)
+    Tenant.objects.create(endpoint=endpoint, username="s3user", access_key="key", secret_key="hidden")
+    tenant = {"username": "s3user", "endpoint": {"address": address}}
+    answer = api("operator").post("/api/backup", body | {"tenant": tenant}, format="json")
+    assert answer.status_code == 400
+    assert list(answer.json()["fields"]) == ["bucket"]
+    assert address in answer.json()["error"]
+    assert "hidden" not in answer.content.decode()
+    assert not BackupPlan.objects.exists()
 
 
 def test_put_changes_what_is_sent_and_leaves_the_rest(api, plan) -> None:
@@ -219,7 +280,10 @@ def test_next_tells_the_coming_fires(api, plan) -> None:
     fires = api("viewer").get(f"/api/backup/{plan.uuid}/next", {"count": 3}).json()["next"]
     assert len(fires) == 3
     assert {b - a for a, b in itertools.pairwise(fires)} == {86400}
-    assert api("viewer").get(f"/api/backup/{plan.uuid}/next", {"count": 0}).status_code == 400
+    assert len(api("viewer").get(f"/api/backup/{plan.uuid}/next").json()["next"]) == 5
+    assert len(api("viewer").get(f"/api/backup/{plan.uuid}/next", {"count": 1000}).json()["next"]) == 1000
+    for count in (0, 1001, -1, "x", "", "9" * 30):
+        assert api("viewer").get(f"/api/backup/{plan.uuid}/next", {"count": count}).status_code == 400
 
 
 def recovery(record: BackupRecord, **data) -> dict:

@@ -14,6 +14,7 @@ from jobs.models import BackupPlan
 from jobs.recovery import request_recovery
 from records.lifecycle import claim_job, hold_until, lose_expired
 from records.models import BackupRecord, MaintenanceRun, RecoveryRecord, State
+from storage.models import Tenant
 from tests.factories import make_client, make_plan, make_record
 
 
@@ -109,6 +110,78 @@ def test_lists_take_as_many_queries_for_fifty_records_as_for_one(api, plan, kind
         request_recovery(plan.client, make_record(plan), '{"destination": "/back"}')
     with django_assert_num_queries(len(one)):
         assert len(ids(viewer.get(f"/api/record/{kind}?page_size=200"))) == 50
+
+
+@pytest.mark.parametrize("kind", ["backup", "recovery"])
+def test_a_page_holds_twenty_unless_asked_and_never_more_than_two_hundred(api, plan, kind) -> None:
+    record = make_record(plan)
+    if kind == "backup":
+        BackupRecord.objects.bulk_create(
+            BackupRecord(plan_uuid=plan.uuid, backup_detail={}, repository=plan.repository, state=State.SUCCESS) for _ in range(200)
+        )
+    else:
+        detail = {"id": record.pk, "hold_time": None}
+        RecoveryRecord.objects.bulk_create(RecoveryRecord(backup_record_detail=detail, state=State.SUCCESS) for _ in range(201))
+    viewer, lists = api("viewer"), f"/api/record/{kind}"
+    first = viewer.get(lists).json()
+    assert (len(first["Data"]), first["total_page"], first["total"]) == (20, 11, 201)
+    widest = viewer.get(lists, {"page_size": 1000}).json()
+    assert (len(widest["Data"]), widest["total_page"]) == (200, 2)
+    assert len(ids(viewer.get(lists, {"page": 11}))) == 1
+    for past in ("12", "9" * 26):
+        assert viewer.get(lists, {"page": past}).status_code == 404
+    for query in ({"page": 0}, {"page": "x"}, {"page_size": 0}, {"page_size": "x"}):
+        assert viewer.get(lists, query).status_code == 400
+
+
+def test_records_need_a_token_and_viewers_only_look(api, plan) -> None:
+    backup = make_record(plan, state=State.QUEUED)
+    recovery = request_recovery(plan.client, make_record(plan), '{"destination": "/back"}')
+    for address in (f"/api/record/backup/{backup.pk}", f"/api/record/recovery/{recovery.pk}"):
+        viewer, nobody = api("viewer"), api(None)
+        assert viewer.get(address).status_code == 200
+        assert viewer.post(f"{address}/cancel").status_code == 403
+        assert viewer.delete(address).status_code == 403
+        for answer in (nobody.get(address), nobody.post(f"{address}/cancel"), nobody.delete(address)):
+            assert answer.status_code == 401
+    for step in ("files", "download"):
+        assert api(None).get(f"/api/record/backup/{backup.pk}/{step}").status_code == 401
+    for kind in ("backup", "recovery"):
+        assert api(None).get(f"/api/record/{kind}").status_code == 401
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING])
+def test_an_active_recovery_is_cancelled_before_it_is_deleted(api, plan, state) -> None:
+    recovery = request_recovery(plan.client, make_record(plan), '{"destination": "/back"}')
+    if state == State.RUNNING:
+        claim_job(recovery, 1)
+    operator, address = api("operator"), f"/api/record/recovery/{recovery.pk}"
+    assert operator.delete(address).status_code == 409
+    shown = operator.post(f"{address}/cancel").json()
+    if state == State.RUNNING:
+        assert (shown["state"], shown["cancel_requested"]) == (2, True)
+        assert operator.delete(address).status_code == 409
+    else:
+        assert shown["state"] == 4
+        assert operator.post(f"{address}/cancel").status_code == 409
+        assert operator.delete(address).status_code == 204
+
+
+def test_no_role_sees_a_secret_key_in_a_plan_or_a_record(api, plan) -> None:
+    Tenant.objects.update(access_key="known", secret_key="hidden-from-all")
+    plan.refresh_from_db()
+    record = make_record(plan)
+    recovery = request_recovery(plan.client, record, '{"destination": "/back"}')
+    addresses = [
+        "/api/backup", f"/api/backup/{plan.uuid}", "/api/record/backup", f"/api/record/backup/{record.pk}",
+        "/api/record/recovery", f"/api/record/recovery/{recovery.pk}",
+    ]  # fmt: skip
+    for role in ("viewer", "operator", "administrator"):
+        for address in addresses:
+            text = api(role).get(address).content.decode()
+            assert "********" in text
+            assert "hidden-from-all" not in text
+    assert "hidden-from-all" in api("administrator").get("/api/tenant").content.decode()
 
 
 def test_a_queued_job_is_cancelled_at_once_and_an_ended_one_not_at_all(api, plan) -> None:

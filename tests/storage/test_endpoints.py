@@ -57,6 +57,18 @@ def test_one_that_does_not_speak_https_is_400_and_says_so(api, store) -> None:
     assert "HTTPS" in answer.json()["error"]
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:7480", "a-b.example:1", "[::1]:7480", "/mnt/ÿ?>~/backups"])
+def test_one_is_changed_and_deleted_by_every_form_of_its_key(api, db, address) -> None:
+    client = api("administrator")
+    for key in encodings(address):
+        Endpoint.objects.create(address=address, type=2 if address.startswith("/") else 0)
+        quoted = key.replace("?", "%3F")
+        answer = client.put(f"/api/endpoint/{quoted}?check=false", {"display_name": key}, format="json")
+        assert (answer.status_code, answer.json()["display_name"]) == (200, key)
+        assert client.delete(f"/api/endpoint/{quoted}/").status_code == 204
+        assert not Endpoint.objects.exists()
+
+
 @pytest.mark.parametrize("check", ["false", "0", "False"])
 def test_the_check_can_be_left_out(api, closed_port, check) -> None:
     assert post(api("administrator"), f"?check={check}", address=f"127.0.0.1:{closed_port}").status_code == 201
