@@ -126,7 +126,11 @@ class Repository:
             self.index, self._index_files = index, known
 
     def unload_index(self) -> None:
-        """Know of no blob, until the index is read again."""
+        """Know of no blob, until the index is read again.
+
+        Whoever goes on to store what the index does not know does this first, under a lock: what an earlier run of this very
+        object stored may be gone by a prune, or named by no index file, and `load_index` would keep it.
+        """
         with self._index_lock:
             self.index, self._index_files = Index(), set()
 

@@ -80,6 +80,7 @@ def backup(
     targets = _readable_targets(paths, meter, unreadable)
     keep_freed_buffers()
     with repository.lock() as lock:
+        repository.unload_index()
         repository.load_index()
         older = _choose_parent(repository, parent, host, targets, taken, unreadable)
         if older is not None and older.summary is not None:

@@ -85,6 +85,7 @@ def copy(
                 summary.skipped.append(Copied(snapshot, found.id))
         if wanted:
             source.load_index()
+            target.unload_index()
             target.load_index()
             meter = ProgressMeter("copy", on_progress)
             _Copy(source, target, (source_lock, target_lock), summary, meter, cancel or threading.Event()).run(wanted)

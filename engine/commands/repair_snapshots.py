@@ -122,6 +122,7 @@ def _load_index(repository: Repository) -> set[tuple[BlobType, bytes]]:
 
     Raises IndexIncomplete if it cannot be read, or names packs that do not exist.
     """
+    repository.unload_index()
     try:
         repository.load_index()
     except DataDamaged as error:

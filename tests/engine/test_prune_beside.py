@@ -11,7 +11,7 @@ from engine.commands import prune as module
 from engine.commands.backup import backup
 from engine.commands.forget import forget
 from engine.commands.prune import PruneOptions, prune
-from engine.errors import RepositoryChanged, RepositoryLocked
+from engine.errors import RepositoryChanged, RepositoryLocked, StoreUnreachable
 from engine.pruning import UnusedLimit
 from engine.store import FileKind
 from tests.engine.conftest import PASSWORD
@@ -176,3 +176,31 @@ def test_nothing_is_deleted_before_the_exclusive_lock_is_held(filled, monkeypatc
     # Each index file that names a pack to be deleted goes before the first of these packs.
     assert kinds[2:] == sorted(kinds[2:], key=lambda kind: kind is FileKind.DATA)
     assert set(kinds[2:]) == {FileKind.INDEX, FileKind.DATA}
+
+
+def test_a_repository_that_stays_open_does_not_rely_on_what_was_pruned_elsewhere(location, old):
+    open_for_long = opened(location)
+    write_files(old, range(3))
+    first = backup(open_for_long, [old], host="h")
+    forget(opened(location), [first.snapshot_id])
+    prune(opened(location), NOTHING_UNUSED)
+    again = backup(open_for_long, [old], host="h")
+    assert set(contents(location)[again.snapshot_id].values()) == {path.read_bytes() for path in old.iterdir()}
+
+
+def test_a_repository_that_stays_open_does_not_rely_on_blobs_that_came_into_no_index_file(location, old, monkeypatch):
+    open_for_long = opened(location)
+    write_files(old, range(3))
+    put = open_for_long.store.put
+
+    def fail(kind, name, data):
+        if kind is FileKind.INDEX:
+            raise StoreUnreachable("away")
+        put(kind, name, data)
+
+    with monkeypatch.context() as away:
+        away.setattr(open_for_long.store, "put", fail)
+        with pytest.raises(StoreUnreachable):
+            backup(open_for_long, [old], host="h")
+    again = backup(open_for_long, [old], host="h")
+    assert set(contents(location)[again.snapshot_id].values()) == {path.read_bytes() for path in old.iterdir()}
