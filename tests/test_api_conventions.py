@@ -171,6 +171,29 @@ def test_an_odd_key_is_404(api, collection, key) -> None:
         assert_is_error(answer)
 
 
+@pytest.mark.parametrize("path", [f"backup/{UUID}", "record/backup/1", "record/recovery/1"])
+def test_what_is_not_there_is_said_without_the_names_of_our_classes(api, path) -> None:
+    answer = api("viewer").get(f"/api/{path}")
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "There is no such object."}
+
+
+@pytest.mark.parametrize("digits", [3, 26, 5000])
+def test_a_page_past_the_end_is_404_however_far(api, digits) -> None:
+    for path in ("backup", "record/backup", "record/recovery"):
+        answer = api("viewer").get(f"/api/{path}?page={'9' * digits}")
+        assert answer.status_code == 404
+        assert_is_error(answer)
+
+
+@pytest.mark.parametrize("path", ["/api/docs", "/api/schema"])
+def test_the_description_and_its_page_fail_as_everything_does(db, api, path) -> None:
+    for method in ("post", "put", "patch", "delete"):
+        answer = send(api(None), method, path, b"{}")
+        assert answer.status_code == 405
+        assert_is_error(answer)
+
+
 def test_a_method_that_is_not_taken_is_405(api) -> None:
     answer = send(api("administrator"), "patch", "/api/client", b"{}")
     assert answer.status_code == 405

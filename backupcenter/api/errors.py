@@ -7,10 +7,11 @@ answer in the same form.
 from collections.abc import Iterator
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.core.exceptions import ValidationError as InvalidModel
 from django.db import IntegrityError
 from django.db.models import ProtectedError, RestrictedError
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils.encoding import force_str
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -57,6 +58,9 @@ def _as_api_exception(exception: Exception) -> Exception:
     match exception:
         case InvalidModel():
             return exceptions.ValidationError(get_error_detail(exception))
+        case Http404() if isinstance(exception.__context__, ObjectDoesNotExist):
+            # Django's own sentence names a class, in English.
+            return exceptions.NotFound(_("There is no such object."))
         case ProtectedError():
             return Conflict(_in_use(exception.protected_objects))
         case RestrictedError():
