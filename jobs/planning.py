@@ -4,7 +4,7 @@ import json
 import logging
 import re
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -141,7 +141,7 @@ def run_plan(plan: BackupPlan) -> BackupRecord:
 def check_plan(plan: BackupPlan) -> None:
     """Raise ValidationError, naming the field, if the plan does not make sense."""
     problems = {
-        "cron_expression": _cron_problem(plan.cron_expression),
+        "cron_expression": _cron_problem(plan.cron_expression, plan.start_time),
         "timezone": _timezone_problem(plan.timezone),
         "end_time": _end_problem(plan.start_time, plan.end_time),
         "hold_time": _hold_problem(plan.hold_type, plan.hold_time),
@@ -174,13 +174,16 @@ def _set_paused(plan: BackupPlan, is_paused: bool) -> BackupPlan:
     return locked
 
 
-def _cron_problem(text: str | None) -> str | None:
+def _cron_problem(text: str | None, start: datetime) -> str | None:
     if text is None:
         return None
     try:
-        QuartzExpression.parse(text)
+        expression = QuartzExpression.parse(text)
     except InvalidExpression as error:
         return str(error)
+    # From a day before, since the plan's zone may lie behind. Whether now is too late is no matter: then the plan has ended.
+    if expression.next_after(start - timedelta(days=1), UTC) is None:
+        return _("It never fires after the start.")
     return None
 
 

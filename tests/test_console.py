@@ -256,8 +256,10 @@ def test_of_a_plan_that_can_never_fire_it_is_said(plan, account) -> None:
     fields = page_values(browser, plan)
     address = reverse("admin:jobs_backupplan_change", args=[plan.pk])
     assert "no time left" not in browser.post(address, fields, follow=True).content.decode()
-    page = browser.post(address, {**fields, "cron_expression": "0 0 3 30 2 ?"}, follow=True).content.decode()
-    assert f"{plan} has no time left to fire at" in page
+    over = {**fields, "start_time_0": "2020-01-01", "cron_expression": "0 0 3 * * ? 2020"}
+    assert f"{plan} has no time left to fire at" in browser.post(address, over, follow=True).content.decode()
+    page = browser.post(address, {**fields, "cron_expression": "0 0 3 30 2 ?"}).content.decode()
+    assert "It never fires after the start." in page
 
 
 def page_values(browser: Browser, plan: BackupPlan) -> dict:

@@ -68,6 +68,8 @@ def test_a_new_plan_is_answered_whole(api, body) -> None:
     ("change", "field"),
     [
         ({"cron_expression": "0 0 25 * * ?"}, "cron_expression"),
+        ({"cron_expression": "0 0 0 30 2 ?"}, "cron_expression"),
+        ({"cron_expression": "0 0 0 * * ? 2019"}, "cron_expression"),
         ({"client": {"ipv4": 1}}, "client"),
         ({"tenant": {"username": "nobody", "endpoint": {"address": "/nowhere"}}}, "tenant"),
         ({"bucket": "../up"}, "bucket"),
@@ -125,6 +127,13 @@ def test_a_plan_without_an_expression_runs_once_and_has_ended(api, body) -> None
     assert api("operator").post(f"/api/record/backup/{record.pk}/cancel").status_code == 200
     shown = api("viewer").get(f"/api/backup/{shown['uuid']}").json()
     assert (shown["state"], shown["next_time"]) == (4, None)
+
+
+def test_a_plan_whose_years_are_over_has_ended_and_can_still_be_renamed(api, body) -> None:
+    operator = api("operator")
+    shown = operator.post("/api/backup", body | {"cron_expression": "0 0 0 * * ? 2020"}, format="json").json()
+    assert (shown["state"], shown["next_time"]) == (4, None)
+    assert operator.put(f"/api/backup/{shown['uuid']}", {"backup_name": "old"}, format="json").status_code == 200
 
 
 def test_nothing_fires_before_the_start(api, body) -> None:
