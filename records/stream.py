@@ -14,7 +14,9 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
 
+from django.conf import settings
 from django.db import Error as DatabaseFailure
+from django.http.request import split_domain_port, validate_host
 from django.utils.translation import gettext as _
 from django_eventstream.utils import parse_last_event_id
 
@@ -63,6 +65,10 @@ class EventStream:
             await _refuse(send, 405, _("Only GET is possible here."), (b"allow", b"GET"))
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        if not validate_host(split_domain_port(headers.get("host", ""))[0], settings.ALLOWED_HOSTS):
+            # As Django does, which never sees this request: another site's name may have been made to lead here.
+            await _refuse(send, 400, _("The request is malformed."))
+            return
         query = scope["query_string"].decode("latin-1")
         try:
             visitor = await self._hub.database.run(admit, headers, query)

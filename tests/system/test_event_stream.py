@@ -107,6 +107,13 @@ def test_an_id_that_the_stream_never_gave_is_refused(center, token):
     assert answer.status_code == 400
 
 
+@pytest.mark.parametrize("host", ["elsewhere.example", "", "localhost.elsewhere.example"])
+def test_it_answers_only_to_the_servers_own_names(center, token, host):
+    answer = get(center, params={"token": token}, headers={"Host": host})
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["error"]
+
+
 def test_whoever_is_logged_in_to_the_console_may_listen_with_the_session(center):
     key = center.run_python(
         "from accounts.models import User; from django.contrib.sessions.backends.db import SessionStore;"
