@@ -9,4 +9,4 @@ class RecordsConfig(AppConfig):
     verbose_name = _("history")
 
     def ready(self) -> None:
-        from records import presence  # noqa: F401 -- connects its receivers
+        from records import announcing, presence  # noqa: F401 -- they connect their receivers

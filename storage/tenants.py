@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from django.dispatch import Signal
 from django.http import Http404
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -16,6 +17,8 @@ from storage.models import Endpoint, Tenant
 log = logging.getLogger(__name__)
 
 PROBES_AT_ONCE = 8
+# Sent with `tenant` when its store begins to fail it (see `refresh_error` for why), and when that is over.
+access_changed = Signal()
 
 
 def find_tenant(username: str, address: str) -> Tenant:
@@ -74,6 +77,7 @@ def refresh_tenants(tenants: Sequence[Tenant]) -> int:
     with ThreadPoolExecutor(PROBES_AT_ONCE, thread_name_prefix="probe") as pool:
         answers = list(pool.map(_ask, tenants))
     for tenant, answer in zip(tenants, answers, strict=True):
+        failed_before = bool(tenant.refresh_error)
         if isinstance(answer, probing.TenantDescription):
             apply_description(tenant, answer)
         else:
@@ -81,6 +85,8 @@ def refresh_tenants(tenants: Sequence[Tenant]) -> int:
             log.warning("tenant %s could not be refreshed: %s", tenant.pk, answer)
         # Only what the store says: the keys may have been changed since they were read.
         tenant.save(update_fields=["display_name", "quota", "used", "refreshed_at", "refresh_error"])
+        if bool(tenant.refresh_error) != failed_before:
+            access_changed.send_robust(Tenant, tenant=tenant)
     return sum(isinstance(answer, probing.TenantDescription) for answer in answers)
 
 

@@ -360,4 +360,4 @@ def test_what_is_kept_is_in_the_language_of_the_server_and_not_of_who_asks(api, 
     assert operator.delete(f"/api/backup/{plan.uuid}").status_code == 204
     record.refresh_from_db()
     assert record.error == "The backup plan was deleted."
-    assert Event.objects.get().title == f"Backup {record}: cancelled"
+    assert Event.objects.get(topic=Event.Topic.BACKUP).title == f"Backup {record}: cancelled"

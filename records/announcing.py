@@ -1,0 +1,40 @@
+"""What the history tells of accounts and stores, whose rooms know nothing of events."""
+
+from typing import Any
+
+from django.conf import settings
+from django.db.models.signals import post_delete, post_save
+from django.dispatch import receiver
+from django.utils.translation import gettext as _
+from django.utils.translation import override
+
+from accounts.models import User
+from records.events import emit
+from records.models import Event
+from storage.models import Tenant
+from storage.tenants import access_changed
+
+
+@receiver(access_changed)
+def tell_access(sender: Any, tenant: Tenant, **_extra: Any) -> None:
+    if tenant.refresh_error:
+        title = _("Tenant %(tenant)s cannot be read from its store") % {"tenant": tenant}
+        emit(Event.Level.ERROR, Event.Topic.STORAGE, title, tenant.refresh_error)
+    else:
+        emit(Event.Level.SUCCESS, Event.Topic.STORAGE, _("Tenant %(tenant)s can be read again") % {"tenant": tenant})
+
+
+@receiver(post_save, sender=User)
+def tell_new_account(sender: Any, instance: User, created: bool, raw: bool, **_extra: Any) -> None:
+    if created and not raw:
+        # Kept, so not in the language of whoever creates it.
+        with override(settings.LANGUAGE_CODE):
+            title = _("Account %(account)s was created") % {"account": instance.username}
+            emit(Event.Level.INFO, Event.Topic.ACCOUNT, title, instance.get_role_display())
+
+
+@receiver(post_delete, sender=User)
+def tell_deleted_account(sender: Any, instance: User, **_extra: Any) -> None:
+    with override(settings.LANGUAGE_CODE):
+        title = _("Account %(account)s was deleted") % {"account": instance.username}
+        emit(Event.Level.WARNING, Event.Topic.ACCOUNT, title)
