@@ -5,10 +5,13 @@ since Python counts references in the objects themselves.
 """
 
 from array import array
+from struct import Struct
 
 from engine.blob import ID_SIZE
 
-NUMBERS = 3
+_ROW = Struct(f"={ID_SIZE}s3I")
+_NUMBERS = Struct("=3I")
+ROW_SIZE = _ROW.size
 # Rows come in chunks: one array would be copied as a whole, and be larger than it need be, whenever it grows.
 CHUNK_ROWS = 1 << 12
 
@@ -22,8 +25,7 @@ class BlobRows:
     """Rows of a 32-byte id and three numbers below 2^32. Reading is safe beside one writer."""
 
     def __init__(self) -> None:
-        self._ids: list[bytearray] = []
-        self._numbers: list[array[int]] = []
+        self.chunks: list[bytearray] = []
         self._size = 0
 
     def __len__(self) -> int:
@@ -32,34 +34,27 @@ class BlobRows:
     def append(self, blob_id: bytes, first: int, second: int, third: int) -> int:
         """Add a row and return its number, which is one more than the row's before."""
         row = self._size
-        chunk, at = divmod(row, CHUNK_ROWS)
+        at = row % CHUNK_ROWS * ROW_SIZE
         if at == 0:
-            self._ids.append(bytearray(CHUNK_ROWS * ID_SIZE))
-            self._numbers.append(array("I", [0]) * (NUMBERS * CHUNK_ROWS))
-        self._ids[chunk][at * ID_SIZE : (at + 1) * ID_SIZE] = blob_id
-        numbers, at = self._numbers[chunk], at * NUMBERS
-        numbers[at], numbers[at + 1], numbers[at + 2] = first, second, third
+            self.chunks.append(bytearray(CHUNK_ROWS * ROW_SIZE))
+        _ROW.pack_into(self.chunks[-1], at, blob_id, first, second, third)
         self._size = row + 1
         return row
 
-    def has_id(self, row: int, blob_id: bytes) -> bool:
-        return self._ids[row // CHUNK_ROWS].startswith(blob_id, row % CHUNK_ROWS * ID_SIZE)
-
     def id(self, row: int) -> bytes:
-        at = row % CHUNK_ROWS * ID_SIZE
-        return bytes(self._ids[row // CHUNK_ROWS][at : at + ID_SIZE])
+        at = row % CHUNK_ROWS * ROW_SIZE
+        return bytes(self.chunks[row // CHUNK_ROWS][at : at + ID_SIZE])
 
-    def numbers(self, row: int) -> "array[int]":
-        at = row % CHUNK_ROWS * NUMBERS
-        return self._numbers[row // CHUNK_ROWS][at : at + NUMBERS]
+    def numbers(self, row: int) -> tuple[int, int, int]:
+        first, second, third = _NUMBERS.unpack_from(self.chunks[row // CHUNK_ROWS], row % CHUNK_ROWS * ROW_SIZE + ID_SIZE)
+        return first, second, third
 
 
 class IdTable:
     """From ids to the numbers of their rows: a hash table. Reading is safe beside one writer.
 
-    Ids are hashes, so that some of their bytes serve as the hash. They choose a bucket of 64 places; a place has one more byte of
-    the id (0: empty), by which `bytes.find` meets the right place nearly at once, and the row's number. What finds its bucket
-    full goes into the next.
+    An id's hash chooses a bucket of 64 places; a place has a byte of the id (0: empty), by which `bytes.find` meets the right
+    place nearly at once, and the row's number. What finds its bucket full goes into the next.
     """
 
     def __init__(self, rows: BlobRows) -> None:
@@ -80,27 +75,32 @@ class IdTable:
         """Return the row of the id, None if the table has it not, or it is none."""
         if len(blob_id) != ID_SIZE:
             return None
-        buckets, has_id = self._buckets, self._rows.has_id
-        tags, numbers = buckets.tags, buckets.rows
+        buckets, chunks = self._buckets, self._rows.chunks
+        tags, rows = buckets.tags, buckets.rows
         tag = blob_id[0] or 1
-        start = int.from_bytes(blob_id[1:8], "little") % buckets.count * PLACES
+        start = hash(blob_id) % buckets.count * PLACES
         while True:
             end = start + PLACES
             place = tags.find(tag, start, end)
             while place >= 0:
-                if has_id(numbers[place], blob_id):
-                    return numbers[place]
+                row = rows[place]
+                if chunks[row // CHUNK_ROWS].startswith(blob_id, row % CHUNK_ROWS * ROW_SIZE):
+                    return row
                 place = tags.find(tag, place + 1, end)
             if tags[end - 1] == 0:  # places are filled from the first on, so that the bucket is not full
                 return None
             start = end % len(tags)
 
-    def add(self, blob_id: bytes, row: int) -> None:
-        """Enter a row that is there already under this id, and not yet in the table."""
-        if self._size >= self._room:
-            self._rebuild(int(self._size * GROWTH) + PLACES)
-        self._buckets.put(blob_id, row)
-        self._size += 1
+    def add(self, blob_id: bytes, first: int, second: int, third: int) -> int | None:
+        """Add a row with this id and return None; of an id that is there already, return the row and change nothing."""
+        known = self.get(blob_id)
+        if known is None:
+            if self._size >= self._room:
+                self._rebuild(int(self._size * GROWTH) + PLACES)
+            # The row first, so that a reader on another thread never meets a place without one.
+            self._buckets.put(blob_id, self._rows.append(blob_id, first, second, third))
+            self._size += 1
+        return known
 
     def rows(self) -> "array[int]":
         """Return the numbers of all rows, in no particular order."""
@@ -122,7 +122,7 @@ class _Buckets:
         self.rows = array("I", [0]) * (count * PLACES)
 
     def put(self, blob_id: bytes, row: int) -> None:
-        start = int.from_bytes(blob_id[1:8], "little") % self.count * PLACES
+        start = hash(blob_id) % self.count * PLACES
         while (place := self.tags.find(0, start, start + PLACES)) < 0:
             start = (start + PLACES) % len(self.tags)
         # The tag last: a reader on another thread must not meet a place without its row.

@@ -56,10 +56,9 @@ class Index:
     def has(self, blob_type: BlobType, blob_id: bytes) -> bool:
         return self._tables[blob_type].get(blob_id) is not None
 
-    def has_all(self, blob_type: BlobType, blob_ids: Iterable[bytes | None]) -> bool:
-        """Whether all are known; None, and what is no id, are not."""
-        table = self._tables[blob_type]
-        return all(blob_id is not None and table.get(blob_id) is not None for blob_id in blob_ids)
+    def has_all(self, blob_type: BlobType, blob_ids: Iterable[bytes]) -> bool:
+        """Whether all are known; what is no id is not."""
+        return None not in map(self._tables[blob_type].get, blob_ids)
 
     def find(self, blob_type: BlobType, blob_id: bytes) -> BlobLocation | None:
         """Return where the blob lies, None if the index does not know it."""
@@ -89,15 +88,11 @@ class Index:
         """Learn the blobs of a pack; of a blob that lies in several, the first place stays the one that is found."""
         self._first_rows.append(len(self._rows))
         self._packs.append(pack.id)
+        add_of = [table.add for table in self._tables]
         for blob in pack.blobs:
-            table = self._tables[blob.type]
-            known = table.get(blob.id)
+            known = add_of[blob.type](blob.id, blob.offset, blob.length, blob.uncompressed_length)
             if known is not None:
                 self._add_other_place(known, pack.id, blob)
-            else:
-                row = self._rows.append(blob.id, blob.offset, blob.length, blob.uncompressed_length)
-                # Last, so that a reader on another thread never meets a row that is not there.
-                table.add(blob.id, row)
 
     def packs(self) -> list[bytes]:
         """Return the ids of all packs."""

@@ -196,10 +196,10 @@ def stat_json(
     mtime = format_ns(mtime_ns)
     atime = mtime if atime_ns == mtime_ns else format_ns(atime_ns)
     ctime = mtime if ctime_ns == mtime_ns else format_ns(ctime_ns)
-    text = f'{{"name":{quote_name(name)},"type":"{kind}",'
-    if mode:
-        text += f'"mode":{mode},'
-    text += f'"mtime":"{mtime}","atime":"{atime}","ctime":"{ctime}","uid":{uid},"gid":{gid},{_owner_json(user, group)}'
+    text = (
+        f'{{"name":{quote_name(name)},{_kind_json(kind, mode)}"mtime":"{mtime}","atime":"{atime}","ctime":"{ctime}",'
+        f"{_owner_json(uid, gid, user, group)}"
+    )
     if inode:
         text += f'"inode":{inode},'
     if device_id:
@@ -211,9 +211,16 @@ def stat_json(
     return text
 
 
+# Few modes and owners are those of nearly all entries.
 @lru_cache(maxsize=1024)
-def _owner_json(user: str, group: str) -> str:
-    return (f'"user":{go_string(user)},' if user else "") + (f'"group":{go_string(group)},' if group else "")
+def _kind_json(kind: str, mode: int) -> str:
+    return f'"type":"{kind}",' + (f'"mode":{mode},' if mode else "")
+
+
+@lru_cache(maxsize=1024)
+def _owner_json(uid: int, gid: int, user: str, group: str) -> str:
+    names = (f'"user":{go_string(user)},' if user else "") + (f'"group":{go_string(group)},' if group else "")
+    return f'"uid":{uid},"gid":{gid},{names}'
 
 
 def _check_values(node: Node) -> None:
@@ -233,6 +240,7 @@ def content_json(content: tuple[bytes, ...] | None) -> str:
     return '["' + '","'.join(map(bytes.hex, content)) + '"]' if content else "[]"
 
 
+@lru_cache(maxsize=1024)
 def go_mode(st_mode: int) -> int:
     """``st_mode`` as Go's ``os.FileMode``."""
     mode = st_mode & 0o777 | _GO_TYPE.get(stat.S_IFMT(st_mode), 1 << 19)
@@ -263,6 +271,8 @@ def mode_text(mode: int) -> str:
 _HTML_SPECIAL = re.compile("[<>&\u2028\u2029]")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _NAME_SPECIAL = re.compile(r'["\\]')
+# Anything but the printable ASCII that stands in JSON as it is: most names have none of it.
+_NAME_OTHER = re.compile(rb'[^ !#-%\'-;=?-\[\]-~]')
 _SHORT_ESCAPES = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v",
                   '"': r"\"", "\\": r"\\"}  # fmt: skip
 _ESCAPED = re.compile(rb'\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|([abfnrtv\\"\']))')
@@ -285,6 +295,8 @@ def replace_undecodable(text: str) -> str:
 
 def quote_name(name: bytes) -> str:
     """A name as JSON string: Go-quoted first (so that any bytes survive), then JSON-escaped."""
+    if _NAME_OTHER.search(name) is None:
+        return f'"{name.decode()}"'
     return go_string(_go_quote(name))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import stat
 from collections import deque
@@ -42,7 +43,8 @@ class SmallFile:
 
 class _Batch:
     def __init__(self) -> None:
-        self.buffer = memoryview(bytearray(BUFFER_SIZE))
+        # Mapped, so that it takes memory only once files are read into it: a run in which nothing changed reads none.
+        self.buffer = memoryview(mmap.mmap(-1, BUFFER_SIZE))
         self.filled = 0
         self.blobs: list[tuple[bytes, int, int]] = []
 

@@ -125,7 +125,7 @@ class DirectoryLister:
             head, found, _ = previous.text.rpartition('"content":null,"subtree":')
             if not found or previous.subtree is None:
                 return None
-            return Subdirectory(previous.name, head + '"content":', True, _decode_id(previous.subtree))
+            return Subdirectory(previous.name, head + '"content":', True, _decode_id(previous.subtree) or None)
         if stat.S_ISREG(status.st_mode):
             if previous.content is None or not self._has_all(map(_decode_id, previous.content)):
                 return None
@@ -153,7 +153,7 @@ class DirectoryLister:
             listing.unreadable.append((path, CHANGED))
         return f"{head}{content_json(content)}}}"
 
-    def _has_all(self, content: Iterable[bytes | None]) -> bool:
+    def _has_all(self, content: Iterable[bytes]) -> bool:
         return self._repository.index.has_all(BlobType.DATA, content)
 
 
@@ -187,11 +187,12 @@ def _decode(previous: RawNode | None) -> Node | None:
         return None
 
 
-def _decode_id(text: str) -> bytes | None:
+def _decode_id(text: str) -> bytes:
+    """The id, or nothing, which no blob has for its id, if it is none."""
     try:
         return bytes.fromhex(text)
     except ValueError:
-        return None
+        return b""
 
 
 def _split(job: DirectoryJob, names: tuple[bytes, ...], previous: Previous) -> list[DirectoryJob]:

@@ -1,17 +1,27 @@
 """Reading the words of a command line, and turning what a verb comes to into an exit status."""
 
 import argparse
+import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from engine import cli
-from engine.cli import access, finding, keeping, looking, repairing, restoring, saving
-from engine.cli.run import FAILED, INTERRUPTED, Run
+from engine.cli.run import FAILED, INTERRUPTED, Run, Verb
 from engine.errors import Cancelled, EngineError
 
-VERBS = (*saving.VERBS, *looking.VERBS, *finding.VERBS, *restoring.VERBS, *keeping.VERBS, *repairing.VERBS, *access.VERBS)
+# A module is imported only if one of its words is there: all of them would take as long as a small backup.
+WORDS_OF_MODULES = {
+    "saving": {"init", "backup", "copy"},
+    "looking": {"snapshots", "ls", "stats", "cat"},
+    "finding": {"find", "diff"},
+    "restoring": {"restore", "dump"},
+    "keeping": {"check", "forget", "prune"},
+    "repairing": {"repair"},
+    "access": {"key", "unlock"},
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +55,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     top.set_defaults(repo=None, password_file=None, json=False, quiet=False, limit_upload=0, limit_download=0)
     words = top.add_subparsers(required=True, metavar="VERB")
     families: dict[str, Any] = {}
-    for verb in VERBS:
+    for verb in _verbs(sys.argv[1:] if arguments is None else arguments):
         family, _, name = verb.name.rpartition(" ")
         if family and family not in families:
             parser = words.add_parser(family, help=f"{verb.about}, and more", parents=[_common()])
@@ -54,6 +64,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         parser.set_defaults(verb=verb)
         verb.arguments(parser)
     return top.parse_args(arguments)
+
+
+def _verbs(arguments: list[str]) -> Iterator[Verb]:
+    """Yield the verbs that the arguments may mean; all, if they have the word of none."""
+    modules = [name for name, words in WORDS_OF_MODULES.items() if not words.isdisjoint(arguments)]
+    for name in modules or WORDS_OF_MODULES:
+        yield from importlib.import_module(f"engine.cli.{name}").VERBS
 
 
 def _common() -> argparse.ArgumentParser:

@@ -10,12 +10,13 @@ from engine.terminal import size_text
 
 
 def restore(run: Run) -> int:
-    from engine.commands.restore import restore
+    with run.opening() as repository:
+        from engine.commands.restore import restore
 
     options = run.options
     name, _colon, folder = options.snapshot.partition(":")
     summary = restore(
-        run.open(),
+        repository.result(),
         name,
         os.fsencode(options.target),
         include=[folder] if folder else [],

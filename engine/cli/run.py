@@ -1,11 +1,13 @@
 """One call of the command: its options, the repository it is about, and how it speaks to people and machines."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -43,6 +45,15 @@ class Run:
 
     def open(self) -> Repository:
         return Repository.open(self.store(), self.password())
+
+    @contextlib.contextmanager
+    def opening(self) -> "Iterator[Future[Repository]]":
+        """Open the repository beside what the block does, such as importing: deriving the key from the password takes a tenth of a
+        second that needs no interpreter. The thread is gone after the block, so that a fork is safe.
+        """
+        store, password = self.store(), self.password()
+        with ThreadPoolExecutor(1, thread_name_prefix="open") as other:
+            yield other.submit(Repository.open, store, password)
 
     def open_from(self) -> Repository:
         """Open the repository that is copied from, named by the options and variables of its own that restic has."""

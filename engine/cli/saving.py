@@ -25,11 +25,12 @@ def _init_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def backup(run: Run) -> int:
-    from engine.commands.backup import backup
+    with run.opening() as repository:
+        from engine.commands.backup import backup
 
     options = run.options
     summary = backup(
-        run.open(),
+        repository.result(),
         options.paths,
         excludes=[*options.exclude, *_patterns(options.exclude_file)],
         host=options.host,

@@ -12,7 +12,7 @@ def filled(ids):
     rows = BlobRows()
     table = IdTable(rows)
     for number, blob_id in enumerate(ids):
-        table.add(blob_id, rows.append(blob_id, number, 2, 3))
+        table.add(blob_id, number, 2, 3)
     return rows, table
 
 
@@ -26,6 +26,13 @@ def test_every_row_is_found_and_nothing_else():
     assert all(table.get(os.urandom(32)) is None for _ in range(1000))
     assert sorted(table.rows()) == list(range(len(ids)))
     assert len(rows) == len(table) == len(ids)
+
+
+def test_an_id_that_is_there_gets_no_second_row():
+    ids = [os.urandom(32) for _ in range(3)]
+    rows, table = filled(ids)
+    assert table.add(ids[1], 7, 8, 9) == 1
+    assert (len(rows), rows.numbers(1)) == (3, (1, 2, 3))
 
 
 def test_ids_that_meet_in_one_bucket_are_told_apart():
@@ -42,7 +49,7 @@ def test_room_may_be_made_before_and_after():
     table = IdTable(rows)
     table.reserve(500)
     for blob_id in ids:
-        table.add(blob_id, rows.append(blob_id, 0, 0, 0))
+        table.add(blob_id, 0, 0, 0)
     table.reserve(10)
     table.reserve(5000)
     assert [table.get(blob_id) for blob_id in ids] == list(range(len(ids)))

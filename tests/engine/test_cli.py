@@ -1,5 +1,6 @@
 """The command line: verbs, exit statuses, shapes of JSON, and what never shows."""
 
+import importlib
 import io
 import json
 import os
@@ -7,9 +8,12 @@ import signal
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 
+import engine.cli
+from engine.cli.main import WORDS_OF_MODULES, parse_arguments
 from tests.engine.conftest import PASSWORD
 
 
@@ -210,3 +214,18 @@ def test_an_interrupt_ends_a_backup_with_status_130_and_no_snapshot(location, tm
     assert (process.returncode, out, err) == (130, b"", b"engine: interrupted\n")
     assert list((location / "snapshots").iterdir()) == []
     assert list((location / "locks").iterdir()) == []
+
+
+def test_every_verb_is_known_by_its_first_word_before_its_module_is_read():
+    for module, words in WORDS_OF_MODULES.items():
+        verbs = importlib.import_module(f"engine.cli.{module}").VERBS
+        assert {verb.name.split()[0] for verb in verbs} == words
+    modules = {path.stem for path in Path(engine.cli.__file__).parent.glob("*.py") if "\nVERBS = " in path.read_text()}
+    assert modules == set(WORDS_OF_MODULES)
+
+
+def test_a_word_that_is_no_verb_is_answered_with_all_that_are(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(["-r", "there", "bakcup"])
+    told = capsys.readouterr().err
+    assert all(word in told for word in set().union(*WORDS_OF_MODULES.values()))
