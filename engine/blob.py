@@ -7,6 +7,8 @@ from enum import IntEnum
 
 import msgspec
 
+from engine.crypto import OVERHEAD
+
 ID_SIZE = 32
 
 
@@ -38,3 +40,8 @@ class BlobLocation(msgspec.Struct, frozen=True, gc=False):
     offset: int
     length: int
     uncompressed_length: int
+
+    @property
+    def plain_length(self) -> int:
+        """The size of the blob's content in bytes."""
+        return self.uncompressed_length or self.length - OVERHEAD

@@ -14,6 +14,7 @@ import pwd
 import stat
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 from engine.node import TYPE_OF_FORMAT, Node, go_mode, replace_undecodable, stat_json, unix_permissions
 
@@ -160,12 +161,28 @@ def group_name(gid: int) -> str:
         return ""
 
 
-def apply_metadata(node: Node, path: bytes, *, descriptor: int | None = None) -> list[OSError]:
+class Traits(NamedTuple):
+    """Whose a file is, and whether it has extended attributes."""
+
+    uid: int
+    gid: int
+    has_xattrs: bool
+
+
+def read_traits(descriptor: int) -> Traits:
+    """Raises OSError."""
+    status = os.fstat(descriptor)
+    return Traits(status.st_uid, status.st_gid, bool(read_xattrs(descriptor)))
+
+
+def apply_metadata(
+    node: Node, path: bytes, *, descriptor: int | None = None, traits: Traits | None = None
+) -> list[OSError]:
     """Give owner, extended attributes, mode and times of `node` to `path`, and return what could not be set.
 
-    `descriptor`, an open file of the same entry, saves path look-ups. Owners are numeric, as restic restores them; only
-    root can give files away, so for others a refusal to change the owner is no failure. A directory's times hold only
-    if this is called after its entries were made.
+    `descriptor`, an open file of the same entry, saves path look-ups; `traits`, what the entry is known to have, saves giving and
+    taking away what need not be. Owners are numeric, as restic restores them; only root can give files away, so for others a
+    refusal to change the owner is no failure. A directory's times hold only if this is called after its entries were made.
     """
     failures: list[OSError] = []
     target: bytes | int = path if descriptor is None else descriptor
@@ -173,7 +190,9 @@ def apply_metadata(node: Node, path: bytes, *, descriptor: int | None = None) ->
     follow = descriptor is not None
     permissions = unix_permissions(node.mode)
     try:
-        if descriptor is not None:
+        if traits is not None and (traits.uid, traits.gid) == (node.uid, node.gid):
+            pass
+        elif descriptor is not None:
             os.fchown(descriptor, node.uid, node.gid)
         else:
             os.lchown(path, node.uid, node.gid)
@@ -183,14 +202,16 @@ def apply_metadata(node: Node, path: bytes, *, descriptor: int | None = None) ->
         # What ran as its owner must not run as whoever restores it.
         permissions &= ~(stat.S_ISUID | stat.S_ISGID)
     # Users' attributes need the right to write, which the mode may take away.
-    failures += _apply_xattrs(node, target, follow)
+    if traits is None or traits.has_xattrs or node.xattrs:
+        failures += _apply_xattrs(node, target, follow)
     # After the owner, because chown clears the setuid bit; before ACLs, which refine the mode.
     if not is_link:
         try:
             os.chmod(target, permissions)
         except OSError as error:
             failures.append(error)
-    failures += _set_xattrs(node, target, follow, are_users=False)
+    if node.xattrs:
+        failures += _set_xattrs(node, target, follow, are_users=False)
     try:
         os.utime(target, ns=(node.atime_ns, node.mtime_ns), follow_symlinks=follow)
     except OSError as error:

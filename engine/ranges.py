@@ -21,20 +21,22 @@ class PackRange:
     blobs: tuple[tuple[bytes, BlobLocation], ...]
 
 
-def pack_ranges(index: Index, blob_type: BlobType, blob_ids: Iterable[bytes]) -> Iterator[PackRange]:
-    """Yield ranges that hold these blobs, pack by pack; those that the index does not know are left out."""
+def pack_ranges(
+    index: Index, blob_type: BlobType, blob_ids: Iterable[bytes], limit: int = RANGE_BYTES
+) -> Iterator[PackRange]:
+    """Yield ranges that hold these blobs, pack by pack (see `join_places`); those that the index does not know are left out."""
     found = ((blob_id, index.find(blob_type, blob_id)) for blob_id in blob_ids)
-    return join_places((blob_id, location) for blob_id, location in found if location is not None)
+    return join_places(((blob_id, location) for blob_id, location in found if location is not None), limit)
 
 
-def join_places(places: Iterable[tuple[bytes, BlobLocation]]) -> Iterator[PackRange]:
+def join_places(places: Iterable[tuple[bytes, BlobLocation]], limit: int = RANGE_BYTES) -> Iterator[PackRange]:
     """Yield ranges that hold the blobs at these places (id and location each), pack by pack.
 
-    A range has at most `RANGE_BYTES`, unless a single blob is larger.
+    A range has at most `limit` bytes, unless a single blob is larger.
     """
     joined: list[tuple[bytes, BlobLocation]] = []
     for blob_id, location in sorted(places, key=lambda place: (place[1].pack_id, place[1].offset)):
-        if joined and not _is_near(joined[0][1], joined[-1][1], location):
+        if joined and not _is_near(joined[0][1], joined[-1][1], location, limit):
             yield _range(joined)
             joined = []
         joined.append((blob_id, location))
@@ -42,11 +44,11 @@ def join_places(places: Iterable[tuple[bytes, BlobLocation]]) -> Iterator[PackRa
         yield _range(joined)
 
 
-def _is_near(first: BlobLocation, last: BlobLocation, following: BlobLocation) -> bool:
+def _is_near(first: BlobLocation, last: BlobLocation, following: BlobLocation, limit: int) -> bool:
     return (
         following.pack_id == first.pack_id
         and following.offset - (last.offset + last.length) <= GAP_BYTES
-        and following.offset + following.length - first.offset <= RANGE_BYTES
+        and following.offset + following.length - first.offset <= limit
     )
 
 

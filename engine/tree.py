@@ -28,12 +28,12 @@ class RawNode(msgspec.Struct, gc=False):
 
 def iter_nodes(tree: bytes) -> Iterator[Node]:
     """The entries of a tree blob, one at a time. Raises DataDamaged when it is not a tree."""
-    return map(Node.from_json, _nodes(tree))
+    return map(Node.from_json, split_tree(tree))
 
 
 def iter_raw_nodes(tree: bytes) -> Iterator[RawNode]:
     """The entries of a tree blob as they stand. Raises DataDamaged when it is not a tree."""
-    for raw in _nodes(tree):
+    for raw in split_tree(tree):
         try:
             key = _decode_key(raw)
             yield RawNode(unquote_name(key.name), str(raw, "utf-8"), key.content, key.subtree)
@@ -51,6 +51,14 @@ def join_nodes(encoded: Iterable[str]) -> bytes:
     return f'{_OPENING}{",".join(encoded)}]}}\n'.encode()
 
 
+def split_tree(tree: bytes) -> list[msgspec.Raw]:
+    """The JSON of each entry of a tree blob. Raises DataDamaged when it is not a tree."""
+    try:
+        return _decode_tree(tree).nodes or []
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise DataDamaged("A tree in the repository is damaged.") from error
+
+
 class _Tree(msgspec.Struct):
     nodes: list[msgspec.Raw] | None = None
 
@@ -63,10 +71,3 @@ class _Key(msgspec.Struct, gc=False):
 
 _decode_tree = msgspec.json.Decoder(_Tree).decode
 _decode_key = msgspec.json.Decoder(_Key).decode
-
-
-def _nodes(tree: bytes) -> list[msgspec.Raw]:
-    try:
-        return _decode_tree(tree).nodes or []
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise DataDamaged("A tree in the repository is damaged.") from error

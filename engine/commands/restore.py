@@ -24,11 +24,10 @@ from engine.commands.ls import find_node
 from engine.errors import Cancelled, DataDamaged, EngineError, PathNotFound
 from engine.filter import compile_patterns
 from engine.locks import hold_lock_if_allowed
-from engine.node import Node
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
 from engine.restorer.pieces import TaskResult, verify_pieces, write_pieces
-from engine.restorer.plan import Piece, Selection, in_pack_order, pieces_of, tasks, walk
+from engine.restorer.plan import Outline, Piece, Selection, pieces_of, tasks, walk
 from engine.restorer.target import Path, Target, shown
 from engine.restorer.workers import WORKERS, Workers
 from engine.snapshot import Snapshot, find_snapshot
@@ -37,10 +36,12 @@ Overwrite = Literal["always", "if-changed", "if-newer", "never"]
 OVERWRITE_MODES: tuple[Overwrite, ...] = ("always", "if-changed", "if-newer", "never")
 
 # Enough to keep the workers busy while the next window is planned; a waiting task holds no content.
-TASKS_AHEAD = 24
-# A window's pieces are sorted by where they lie in the packs; it also bounds what is planned ahead.
-WINDOW_PIECES = 2048
-WINDOW_BYTES = 256 << 20
+TASKS_AHEAD = WORKERS
+# A window's pieces are sorted by where they lie in the packs; it also bounds what is planned ahead. The first is small, so that the
+# workers begin soon.
+FIRST_WINDOW_PIECES = 512
+WINDOW_PIECES = 8192
+WINDOW_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +118,11 @@ class _Restore:
         self.meter = ProgressMeter("restoring", on_progress)
         self._on_error = on_error
         self._failed: set[bytes] = set()
-        self.directories: list[tuple[Path, Node]] = []
-        self.specials: list[tuple[Path, Node]] = []
-        self.links: list[tuple[Path, Path, Node]] = []
+        self.directories: list[tuple[Path, Outline]] = []
+        self.specials: list[tuple[Path, Outline]] = []
+        self.links: list[tuple[Path, Path]] = []
         self.files = self.bytes_planned = self.skipped = self.verified = 0
-        self._large: dict[Path, int] = {}
-        self._large_nodes: list[tuple[Path, Node]] = []
+        self._large: list[tuple[Path, Outline]] = []
         self._unfinished: set[Path] = set()
         self._working: set[Future[TaskResult]] = set()
         self._has_found_any = False
@@ -133,8 +133,7 @@ class _Restore:
         try:
             with Workers(self.repository, self.target.directory, write_pieces) as workers:
                 for window in self.windows(tree, selection):
-                    self.make_large_files(window)
-                    self.work(workers, in_pack_order(self.repository, window))
+                    self.work(workers, window)
                     if verify:
                         written += window
                 if selection.patterns is not None and not self._has_found_any and not self._failed:
@@ -179,47 +178,49 @@ class _Restore:
     def windows(self, tree: bytes, selection: Selection) -> Iterator[list[Piece]]:
         """Walk the trees, make the directories, and yield the contents to write, window by window."""
         window: list[Piece] = []
-        size = 0
-        for path, node in self.entries(tree, selection):
+        size, limit = 0, FIRST_WINDOW_PIECES
+        for path, file in self.entries(tree, selection):
             try:
-                pieces = pieces_of(self.repository, path, node)
+                pieces = pieces_of(self.repository, path, file)
             except EngineError as error:
                 self.report(shown(path), str(error))
                 continue
+            if not pieces[0].is_whole:
+                self.make_large_file(path, file)
             window += pieces
-            size += node.size
-            if len(window) >= WINDOW_PIECES or size >= WINDOW_BYTES:
+            size += file.size
+            if len(window) >= limit or size >= WINDOW_BYTES:
                 yield window
-                window, size = [], 0
+                window, size, limit = [], 0, WINDOW_PIECES
         if window:
             yield window
         self.meter.files_total, self.meter.bytes_total = self.files, self.bytes_planned
 
-    def entries(self, tree: bytes, selection: Selection) -> Iterator[tuple[Path, Node]]:
+    def entries(self, tree: bytes, selection: Selection) -> Iterator[tuple[Path, Outline]]:
         """Make all directories, remember links and special files for later, and yield the files to write."""
         first_of_link: dict[tuple[int, int], Path] = {}
         unusable: set[Path] = set()
-        for path, node in walk(self.repository, tree, selection, self.report):
+        for path, entry in walk(self.repository, tree, selection, self.report):
             self.check_cancelled()
             self._has_found_any = True
             if path[:-1] in unusable:
                 unusable.add(path)
                 continue
             try:
-                if node.is_dir:
+                if entry.is_dir:
                     # What only leads to the selection is left as it stands, if it does.
                     is_made = self.target.make_directory(path, may_replace=self.overwrite != "never")
                     is_taken = selection.takes(path)
                     if is_taken and not is_made:
                         self.target.open_up(path)
                     if is_taken or is_made:
-                        self.directories.append((path, node))
+                        self.directories.append((path, entry))
                     continue
-                if node.type == "socket":  # it is nothing without who listens; restic makes none either
+                if entry.type == "socket":  # it is nothing without who listens; restic makes none either
                     continue
                 # Before what is kept is left out: the other names of a kept file become links to it.
-                first = first_of_link.setdefault((node.device_id, node.inode), path) if node.links > 1 else path
-                if self.keeps_existing(path, node):
+                first = first_of_link.setdefault((entry.device_id, entry.inode), path) if entry.links > 1 else path
+                if self.keeps_existing(path, entry):
                     self.skipped += 1
                     continue
             except (EngineError, OSError) as error:
@@ -227,15 +228,15 @@ class _Restore:
                 unusable.add(path)
                 continue
             if first != path:
-                self.links.append((path, first, node))
-            elif node.type == "file":
+                self.links.append((path, first))
+            elif entry.type == "file":
                 self.files += 1
-                self.bytes_planned += node.size
-                yield path, node
+                self.bytes_planned += entry.size
+                yield path, entry
             else:
-                self.specials.append((path, node))
+                self.specials.append((path, entry))
 
-    def keeps_existing(self, path: Path, node: Node) -> bool:
+    def keeps_existing(self, path: Path, entry: Outline) -> bool:
         """Whether what stands there already is to be left as it is."""
         if self.overwrite == "always":
             return False
@@ -244,39 +245,31 @@ class _Restore:
             return False
         if self.overwrite == "never":
             return True
+        node = entry.node()
         if self.overwrite == "if-newer":
             return status.st_mtime_ns >= node.mtime_ns
         is_same_kind = stat.S_ISREG(status.st_mode) == (node.type == "file")
         return is_same_kind and node.type == "file" and (status.st_size, status.st_mtime_ns) == (node.size, node.mtime_ns)
 
-    def make_large_files(self, window: Sequence[Piece]) -> None:
-        """Make the files that several tasks write to, as one hole each."""
-        for piece in window:
-            if piece.is_whole:
-                continue
-            self._large[piece.path] = self._large.get(piece.path, 0) + piece.size
-            if piece.offset:
-                continue
-            self._large_nodes.append((piece.path, piece.node))
-            try:
-                descriptor = self.target.make_file(piece.path)
-            except OSError as error:
-                self.report(shown(piece.path), _reason(error))
-                continue
-            self._unfinished.add(piece.path)
-            try:
-                os.truncate(descriptor, piece.node.size)
-            except (OSError, OverflowError) as error:
-                self.report(shown(piece.path), f"its size cannot be set ({error})")
-            finally:
-                os.close(descriptor)
+    def make_large_file(self, path: Path, file: Outline) -> None:
+        """Make a file that several tasks write to, as one hole."""
+        self._large.append((path, file))
+        try:
+            descriptor = self.target.make_file(path)
+        except OSError as error:
+            self.report(shown(path), _reason(error))
+            return
+        self._unfinished.add(path)
+        try:
+            os.truncate(descriptor, file.size)
+        except (OSError, OverflowError) as error:
+            self.report(shown(path), f"its size cannot be set ({error})")
+        finally:
+            os.close(descriptor)
 
     def finish_large_files(self) -> None:
-        for path, node in self._large_nodes:
+        for path, file in self._large:
             if shown(path) in self._failed:
-                continue
-            if self._large[path] != node.size:
-                self.report(shown(path), "the content has another size than the snapshot says")
                 continue
             self._unfinished.discard(path)
             self.meter.files_done += 1
@@ -286,7 +279,7 @@ class _Restore:
                 self.report(shown(path), _reason(error))
                 continue
             try:
-                self.apply_metadata(path, node, descriptor)
+                self.apply_metadata(path, file, descriptor)
             finally:
                 os.close(descriptor)
         self.remove_unfinished()
@@ -299,15 +292,15 @@ class _Restore:
         self._unfinished.clear()
 
     def make_specials_and_links(self) -> None:
-        for path, node in self.specials:
+        for path, entry in self.specials:
             self.check_cancelled()
             try:
-                self.target.make_special(path, node)
+                self.target.make_special(path, entry.node())
             except (EngineError, OSError) as error:
                 self.report(shown(path), _reason(error))
                 continue
-            self.apply_metadata(path, node)
-        for path, first, _ in self.links:
+            self.apply_metadata(path, entry)
+        for path, first in self.links:
             if shown(first) in self._failed:
                 self.report(shown(path), "the file that it is a hard link of could not be restored")
                 continue
@@ -318,16 +311,15 @@ class _Restore:
 
     def finish_directories(self) -> None:
         """Give directories their metadata, the deepest first, since whatever is made in one changes its times."""
-        for path, node in reversed(self.directories):
-            self.apply_metadata(path, node)
+        for path, entry in reversed(self.directories):
+            self.apply_metadata(path, entry)
 
-    def apply_metadata(self, path: Path, node: Node, descriptor: int | None = None) -> None:
+    def apply_metadata(self, path: Path, entry: Outline, descriptor: int | None = None) -> None:
         try:
-            failures = self.target.apply_metadata(path, node, descriptor)
-        except OSError as error:
-            failures = [error]
-        for failure in failures:
-            self.warn(shown(path), f"metadata: {failure.strerror}")
+            for failure in self.target.apply_metadata(path, entry.node(), descriptor):
+                self.warn(shown(path), f"metadata: {failure.strerror}")
+        except (EngineError, OSError) as error:
+            self.warn(shown(path), f"metadata: {_reason(error)}")
 
     def check_cancelled(self) -> None:
         if self.cancel.is_set():
@@ -336,6 +328,7 @@ class _Restore:
 
     def work(self, workers: Workers, pieces: Sequence[Piece]) -> None:
         """Hand the pieces to the workers, as tasks, as fast as they are done with earlier ones."""
+        workers.start(pieces)
         for task in tasks(pieces):
             while len(self._working) >= WORKERS + TASKS_AHEAD:
                 self.collect()

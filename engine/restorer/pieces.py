@@ -1,26 +1,26 @@
 """Writing the contents of files: read ranges of packs, open the blobs, put them where they belong.
 
-A task is a list of pieces and is worked on alone, by a thread or by a process. Blobs that lie close together in a pack are
-read in one go.
+A task is a list of pieces of one pack and is worked on alone, by a thread or by a process. Of the pack what is wanted is read in
+one go, unless there is much between.
 """
 
 import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from engine.blob import BlobLocation, BlobType
 from engine.errors import DataDamaged, EngineError, FileMissing
+from engine.ranges import PackRange, pack_ranges
 from engine.repository import Repository
 from engine.restorer.plan import Piece
 from engine.restorer.target import Target, shown
 from engine.store import FileKind
 
-# Reading over a small gap costs less than a second request.
-GAP_BYTES = 256 << 10
-RANGE_BYTES = 16 << 20
+# A pack is filled to 16 MiB, and by a last blob of up to 8 MiB beyond that.
+RANGE_BYTES = 24 << 20
 # Holes are looked for in steps of this; a hole smaller than it is written as zeros.
 HOLE_STEP = 64 << 10
 _ZEROS = bytes(HOLE_STEP)
@@ -39,7 +39,7 @@ class TaskResult:
 def write_pieces(repository: Repository, target: Target, pieces: Sequence[Piece]) -> TaskResult:
     """Write the pieces; a piece that is a whole file is made, and given its metadata, here too."""
     result = TaskResult()
-    blobs = _BlobReader(repository, [blob_id for piece in pieces for blob_id in piece.blobs])
+    blobs = _BlobReader(repository, (blob_id for piece in pieces for blob_id in piece.blobs))
     for piece in pieces:
         try:
             _write_piece(blobs, target, piece, result)
@@ -66,31 +66,39 @@ def verify_pieces(repository: Repository, target: Target, pieces: Sequence[Piece
 
 
 def _write_piece(blobs: "_BlobReader", target: Target, piece: Piece, result: TaskResult) -> None:
-    descriptor = target.make_file(piece.path) if piece.is_whole else target.open_file(piece.path, os.O_RDWR)
+    if not piece.is_whole:
+        descriptor = target.open_file(piece.path, os.O_RDWR)
+        try:
+            _write_content(blobs, descriptor, piece)
+        finally:
+            os.close(descriptor)
+        return
+    node = piece.metadata.node()
+    descriptor = target.make_file(piece.path)
     try:
         # A file smaller than a step has no hole to leave.
-        if piece.is_whole and piece.size >= HOLE_STEP:
+        if piece.size >= HOLE_STEP:
             os.truncate(descriptor, piece.size)
-        offset = piece.offset
-        for blob_id in piece.blobs:
-            content = blobs.read(blob_id)
-            _write_around_holes(descriptor, content, offset)
-            offset += len(content)
-        if offset - piece.offset != piece.size:
-            raise DataDamaged("the content has another size than the index says")
-        if piece.is_whole:
-            if piece.size != piece.node.size:
-                raise DataDamaged("the content has another size than the snapshot says")
-            for error in target.apply_metadata(piece.path, piece.node, descriptor):
-                result.warnings.append((shown(piece.path), f"metadata: {error.strerror}"))
+        _write_content(blobs, descriptor, piece)
+        for error in target.apply_metadata_to_new(piece.path, node, descriptor):
+            result.warnings.append((shown(piece.path), f"metadata: {error.strerror}"))
     except BaseException:
         # What is not complete must not be there for a later restore to keep as newer than the snapshot.
-        if piece.is_whole:
-            with contextlib.suppress(OSError):
-                target.remove(piece.path)
+        with contextlib.suppress(OSError):
+            target.remove(piece.path)
         raise
     finally:
         os.close(descriptor)
+
+
+def _write_content(blobs: "_BlobReader", descriptor: int, piece: Piece) -> None:
+    offset = piece.offset
+    for blob_id in piece.blobs:
+        content = blobs.read(blob_id)
+        _write_around_holes(descriptor, content, offset)
+        offset += len(content)
+    if offset - piece.offset != piece.size:
+        raise DataDamaged("the content has another size than the index says")
 
 
 def _write_around_holes(descriptor: int, content: bytes, offset: int) -> None:
@@ -142,7 +150,7 @@ def _open_unreadable(target: Target, piece: Piece) -> int:
         return target.open_file(piece.path)
     finally:
         # Another piece of the file may be in the middle of this too, so that the right comes from the snapshot.
-        target.change_mode(piece.path, permissions & ~stat.S_IRUSR | piece.node.mode & stat.S_IRUSR)
+        target.change_mode(piece.path, permissions & ~stat.S_IRUSR | piece.metadata.mode & stat.S_IRUSR)
 
 
 def _reason(error: EngineError | OSError) -> str:
@@ -155,20 +163,13 @@ class _BlobReader:
     A blob whose range cannot be read, or that is damaged, fails alone, when it is asked for.
     """
 
-    def __init__(self, repository: Repository, blob_ids: Sequence[bytes]) -> None:
+    def __init__(self, repository: Repository, blob_ids: Iterable[bytes]) -> None:
         self._repository = repository
-        self._range_of: dict[bytes, _Range] = {}
-        self._places: dict[bytes, BlobLocation] = {}
-        places: list[tuple[BlobLocation, bytes]] = []
-        for blob_id in dict.fromkeys(blob_ids):
-            location = repository.index.find(BlobType.DATA, blob_id)
-            if location is not None:
-                self._places[blob_id] = location
-                places.append((location, blob_id))
-        places.sort(key=lambda place: (place[0].pack_id, place[0].offset))
-        for found in _ranges(places):
-            for blob_id in found.blob_ids:
-                self._range_of[blob_id] = found
+        self._places: dict[bytes, tuple[_Range, BlobLocation]] = {}
+        for wanted in pack_ranges(repository.index, BlobType.DATA, dict.fromkeys(blob_ids), RANGE_BYTES):
+            found = _Range(wanted)
+            for blob_id, location in wanted.blobs:
+                self._places[blob_id] = found, location
 
     def read(self, blob_id: bytes) -> bytes:
         """Return the blob's content. Raises BlobMissing, DataDamaged, StoreError."""
@@ -180,41 +181,22 @@ class _BlobReader:
             return self._repository.load_blob(BlobType.DATA, blob_id)
 
     def _read(self, blob_id: bytes) -> bytes:
-        location = self._places.get(blob_id) or self._repository.locate(BlobType.DATA, blob_id)
-        found = self._range_of[blob_id]
-        if found.content is None:
-            found.content = memoryview(
-                self._repository.store.get_range(FileKind.DATA, found.pack_id.hex(), found.begin, found.end - found.begin)
-            )
-        at = location.offset - found.begin
-        return self._repository.open_blob(blob_id, found.content[at : at + location.length], location.uncompressed_length)
+        found, location = self._places[blob_id]
+        at = location.offset - found.wanted.offset
+        sealed = found.read(self._repository)[at : at + location.length]
+        return self._repository.open_blob(blob_id, sealed, location.uncompressed_length)
 
 
-@dataclass(slots=True)
 class _Range:
-    pack_id: bytes
-    begin: int
-    end: int
-    blob_ids: list[bytes]
-    content: memoryview | None = None
+    """A range of a pack, read when the first of its blobs is asked for."""
 
+    def __init__(self, wanted: PackRange) -> None:
+        self.wanted = wanted
+        self._content: memoryview | None = None
 
-def _ranges(places: Sequence[tuple[BlobLocation, bytes]]) -> Iterator[_Range]:
-    """Join places, sorted by pack and offset, that are close enough to be read together."""
-    current: _Range | None = None
-    for location, blob_id in places:
-        end = location.offset + location.length
-        if (
-            current is not None
-            and current.pack_id == location.pack_id
-            and location.offset - current.end <= GAP_BYTES
-            and end - current.begin <= RANGE_BYTES
-        ):
-            current.end = max(current.end, end)
-            current.blob_ids.append(blob_id)
-            continue
-        if current is not None:
-            yield current
-        current = _Range(location.pack_id, location.offset, end, [blob_id])
-    if current is not None:
-        yield current
+    def read(self, repository: Repository) -> memoryview:
+        if self._content is None:
+            wanted = self.wanted
+            content = repository.store.get_range(FileKind.DATA, wanted.pack_id.hex(), wanted.offset, wanted.length)
+            self._content = memoryview(content)
+        return self._content

@@ -12,7 +12,7 @@ import stat
 from collections import OrderedDict
 
 from engine.errors import EngineError, UnsafePath
-from engine.metadata import apply_metadata
+from engine.metadata import Traits, apply_metadata, read_traits
 from engine.node import Node
 
 Path = tuple[bytes, ...]
@@ -47,6 +47,8 @@ class Target:
         except OSError as error:
             raise EngineError(f"the target {os.fsdecode(directory)} cannot be used: {error.strerror}") from error
         self._open: OrderedDict[Path, int] = OrderedDict()
+        self._born_in: Path | None = None
+        self._born: Traits | None = None
 
     def close(self) -> None:
         for descriptor in self._open.values():
@@ -162,6 +164,16 @@ class Target:
             os.link(existing[-1], path[-1], src_dir_fd=source, dst_dir_fd=destination, follow_symlinks=False)
         finally:
             os.close(source)
+
+    def apply_metadata_to_new(self, path: Path, node: Node, descriptor: int) -> list[OSError]:
+        """Do as `apply_metadata` for a file that `make_file` has just made.
+
+        What such a file is born with depends on its directory, so that the first tells it for the others.
+        """
+        parent = path[:-1]
+        if self._born_in != parent:
+            self._born_in, self._born = parent, read_traits(descriptor)
+        return apply_metadata(node, b"", descriptor=descriptor, traits=self._born)
 
     def apply_metadata(self, path: Path, node: Node, descriptor: int | None = None) -> list[OSError]:
         """Give an entry its metadata and return what could not be set. Raises OSError if the entry is gone."""

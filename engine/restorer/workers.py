@@ -7,22 +7,27 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
+import msgspec
+
 from engine.lifeline import await_ended_threads, end_with_parent
 from engine.repository import Repository
 from engine.restorer.pieces import TaskResult
-from engine.restorer.plan import TASK_BYTES, TASK_FILES, Piece
+from engine.restorer.plan import Piece
 from engine.restorer.target import Target
 
 WORKERS = max(2, min(8, os.cpu_count() or 2))
+
+SMALL_PIECES = 256
+SMALL_BYTES = 8 << 20
+# Tasks have thousands of pieces, which pickle would take ten times as long for.
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Piece]).decode
 
 Act = Callable[[Repository, Target, Sequence[Piece]], TaskResult]
 
 
 class Workers:
-    """Threads or processes that do `act` on tasks. Each has a target of its own, each process a store of its own.
-
-    The first task decides: one that is small is all there is, and not worth starting a process for.
-    """
+    """Threads or processes that do `act` on tasks. Each has a target of its own, each process a store of its own."""
 
     def __init__(self, repository: Repository, directory: bytes, act: Act) -> None:
         self._repository, self._directory, self._act = repository, directory, act
@@ -40,18 +45,21 @@ class Workers:
         for target in self._targets:
             target.close()
 
+    def start(self, first: Sequence[Piece]) -> None:
+        """Start them, unless they are. `first` are the first pieces: if they are few, that is all, and not worth a process."""
+        if self._executor is not None:
+            return
+        is_small = len(first) < SMALL_PIECES and sum(piece.size for piece in first) < SMALL_BYTES
+        self._is_forked = not is_small and threading.current_thread() is threading.main_thread()
+        self._executor = self._processes() if self._is_forked else ThreadPoolExecutor(WORKERS, thread_name_prefix="restore")
+
     def submit(self, task: list[Piece]) -> "Future[TaskResult]":
-        if self._executor is None:
-            self._executor = self._start(task)
+        assert self._executor is not None
         if self._is_forked:
-            return self._executor.submit(_work_in_process, task)
+            return self._executor.submit(_work_in_process, _encode(task))
         return self._executor.submit(self._work_in_thread, task)
 
-    def _start(self, first: list[Piece]) -> Executor:
-        is_small = len(first) < TASK_FILES and sum(piece.size for piece in first) < TASK_BYTES // 2
-        self._is_forked = not is_small and threading.current_thread() is threading.main_thread()
-        if not self._is_forked:
-            return ThreadPoolExecutor(WORKERS, thread_name_prefix="restore")
+    def _processes(self) -> Executor:
         await_ended_threads()
         context = multiprocessing.get_context("fork")
         begin = (self._repository, self._directory, self._act, os.getpid())
@@ -77,7 +85,7 @@ def _begin_process(repository: Repository, directory: bytes, act: Act, parent: i
     _in_process = repository.reopened(), Target(directory), act
 
 
-def _work_in_process(task: list[Piece]) -> TaskResult:
+def _work_in_process(task: bytes) -> TaskResult:
     assert _in_process is not None
     repository, target, act = _in_process
-    return act(repository, target, task)
+    return act(repository, target, _decode(task))
