@@ -1,6 +1,6 @@
 """The chunker polynomial that every repository's configuration carries.
 
-Our chunker does not use it, but restic refuses a repository whose polynomial is reducible. Polynomials over GF(2) are
+FastCDC does not use it (`rabin` does), but restic refuses a repository whose polynomial is reducible. Polynomials over GF(2) are
 integers here, bit i the coefficient of x^i. The test is Rabin's: f of prime degree n is irreducible if and only if
 x^(2^n) = x modulo f and f has no root.
 """
@@ -20,7 +20,7 @@ def random_irreducible() -> int:
 
 def is_irreducible(polynomial: int) -> bool:
     """Return whether a polynomial of degree 53 (a prime) is irreducible."""
-    if polynomial.bit_length() != DEGREE + 1 or not polynomial & 1 or not polynomial.bit_count() & 1:
+    if polynomial >> DEGREE != 1 or not polynomial & 1 or not polynomial.bit_count() & 1:
         return False
     power = 2
     for _ in range(DEGREE):
@@ -28,12 +28,17 @@ def is_irreducible(polynomial: int) -> bool:
     return power == 2
 
 
+def modulo(value: int, modulus: int) -> int:
+    """Return the remainder of a polynomial after division by one of degree 53."""
+    for bit in range(value.bit_length() - 1, DEGREE - 1, -1):
+        if value >> bit & 1:
+            value ^= modulus << bit - DEGREE
+    return value
+
+
 def _square_modulo(value: int, modulus: int) -> int:
     square = 0
     for bit in range(value.bit_length()):
         if value >> bit & 1:
             square |= 1 << 2 * bit
-    for bit in range(square.bit_length() - 1, DEGREE - 1, -1):
-        if square >> bit & 1:
-            square ^= modulus << bit - DEGREE
-    return square
+    return modulo(square, modulus)
