@@ -1,9 +1,13 @@
 """Content-defined chunks: FastCDC over a buffer that slides along a file.
 
 Where a chunk ends depends on the bytes around it alone, so that an insertion moves few boundaries. The sizes are those of
-restic (512 KiB, 1 MiB on average, 8 MiB), the boundaries are not: they only decide what two writers share. FastCDC is
-specified in Xia et al., "FastCDC: a Fast and Efficient Content-Defined Chunking Approach for Data Deduplication" (2016).
+restic (512 KiB, 1 MiB on average, 8 MiB), the boundaries are not: they only decide what two writers share (restic's are in
+`engine.rabin`). FastCDC is specified in Xia et al., "FastCDC: a Fast and Efficient Content-Defined Chunking Approach for Data
+Deduplication" (2016).
 """
+
+from collections.abc import Callable
+from typing import Literal
 
 import pyfastcdc
 
@@ -12,6 +16,10 @@ from engine.store import Buffer
 MIN_SIZE = 512 << 10
 AVERAGE_SIZE = 1 << 20
 MAX_SIZE = 8 << 20
+
+ChunkerName = Literal["fastcdc", "rabin"]
+# What `cut` is, and `engine.rabin` has another of.
+Cut = Callable[[Buffer, bool], list[int]]
 
 _cutter = pyfastcdc.FastCDC(AVERAGE_SIZE, min_size=MIN_SIZE, max_size=MAX_SIZE)
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from engine.archiver.reading import has_changed, open_file
 from engine.blob import BlobType
-from engine.chunker import MAX_SIZE, cut
+from engine.chunker import MAX_SIZE, Cut
 from engine.errors import Cancelled
 from engine.metadata import read_node
 from engine.node import Node
@@ -61,8 +61,9 @@ class _Buffer:
 class LargeFiles:
     """Reads large files into a repository, a few at a time."""
 
-    def __init__(self, writer: RepositoryWriter, threads: int) -> None:
+    def __init__(self, writer: RepositoryWriter, threads: int, cut: Cut) -> None:
         self._writer = writer
+        self._cut = cut
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._sealers = ThreadPoolExecutor(threads, thread_name_prefix="seal")
         self._free: SimpleQueue[_Buffer] = SimpleQueue()
@@ -117,7 +118,7 @@ class LargeFiles:
                     size += count
                     is_last = count == 0
                 at = 0
-                for length in cut(buffer.view[:filled], is_last):
+                for length in self._cut(buffer.view[:filled], is_last):
                     buffer.acquire()
                     chunk = self._sealers.submit(self._store, buffer.view[at : at + length])
                     chunk.add_done_callback(buffer.release)

@@ -37,6 +37,7 @@ def backup(run: Run) -> int:
         tags=[tag for tags in options.tag for tag in tags.split(",") if tag],
         time=options.time,
         parent=None if options.force else options.parent,
+        chunker=options.chunker,
         on_progress=run.on_progress,
         on_unreadable=run.tell_unreadable,
         cancel=run.cancel,
@@ -68,6 +69,9 @@ def _backup_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parent", default="auto", metavar="SNAPSHOT")
     parser.add_argument("--force", "-f", action="store_true", help="read everything anew")
     parser.add_argument("--time", type=_moment, metavar="ISO")
+    parser.add_argument(
+        "--chunker", choices=("fastcdc", "rabin"), default="fastcdc", help="rabin cuts where restic does, and needs numba"
+    )
 
 
 def _moment(text: str) -> datetime:

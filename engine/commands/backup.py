@@ -21,6 +21,8 @@ from engine.archiver.large import LargeFiles
 from engine.archiver.targets import NothingToBackUp, absolute_path, arrange_targets
 from engine.archiver.worker import WorkerSettings
 from engine.archiver.workers import end_workers, start_workers, usable_processors
+from engine.chunker import ChunkerName, Cut
+from engine.chunker import cut as fastcdc_cut
 from engine.commands.ls import find_node
 from engine.errors import Cancelled, DataDamaged, PathNotFound, StoreError
 from engine.filter import compile_patterns
@@ -60,6 +62,7 @@ def backup(
     tags: Sequence[str] = (),
     time: datetime | None = None,
     parent: str | None = AUTO_PARENT,
+    chunker: ChunkerName = "fastcdc",
     on_progress: Callable[[Progress], None] | None = None,
     on_unreadable: Callable[[bytes, str], None] | None = None,
     cancel: threading.Event | None = None,
@@ -67,9 +70,11 @@ def backup(
     """Take a snapshot of `paths` and return what was done.
 
     `excludes`: restic's patterns. `parent`: a snapshot whose unchanged files are not read again; "auto" is the newest one of
-    this host and these paths, None reads everything. `on_unreadable` is called with a path and the reason, of a damaged snapshot
+    this host and these paths, None reads everything. `chunker`: "rabin" cuts the files that are read where restic does, so that
+    neither stores what the other has; it needs numba. `on_unreadable` is called with a path and the reason, of a damaged snapshot
     too. Forks worker processes, so it is to be called from a process that can be forked. Raises NothingToBackUp, Cancelled,
-    InvalidPattern, RepositoryLocked, LockLost and StoreError's family; nothing that was written by then does harm.
+    InvalidPattern, ChunkerUnavailable, RepositoryLocked, LockLost and StoreError's family; nothing that was written by then does
+    harm.
     """
     started = clock.monotonic()
     begun = datetime.now(UTC).astimezone()
@@ -77,6 +82,7 @@ def backup(
     meter = ProgressMeter("backup", on_progress)
     unreadable = on_unreadable or (lambda path, why: None)
     patterns = compile_patterns(excludes)
+    cut = _choose_cut(repository, chunker)
     targets = _readable_targets(paths, meter, unreadable)
     keep_freed_buffers()
     with repository.lock() as lock:
@@ -93,7 +99,7 @@ def backup(
         estimate = Estimate(targets, patterns, meter) if on_progress and meter.bytes_total is None else None
         try:
             with repository.writer() as writer:
-                large_files = LargeFiles(writer, threads)
+                large_files = LargeFiles(writer, threads, cut)
                 archiver = Archiver(repository, writer, workers, large_files, meter, unreadable, cancel or threading.Event())
                 try:
                     tree = archiver.run(arrange_targets(targets), older.tree if older else None)
@@ -161,6 +167,14 @@ def backup(
         errors=meter.errors,
         duration_s=clock.monotonic() - started,
     )
+
+
+def _choose_cut(repository: Repository, chunker: ChunkerName) -> Cut:
+    if chunker == "fastcdc":
+        return fastcdc_cut
+    from engine.rabin import RabinChunker  # seldom wanted
+
+    return RabinChunker(repository.config.chunker_polynomial).cut
 
 
 def _readable_targets(
