@@ -118,6 +118,7 @@ def open_key(store: Store, password: str) -> OpenedKey:
 
 
 def user_name() -> str:
+    """Return the name of the user whom this process runs as, or their number if they have none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

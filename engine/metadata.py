@@ -16,7 +16,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from engine.node import TYPE_OF_FORMAT, Node, go_mode, replace_undecodable, stat_json, unix_permissions
+from msgspec.structs import replace
+
+from engine.node import TYPE_OF_FORMAT, Node, go_mode, replace_undecodable, unix_permissions
 
 _NO_XATTRS = (errno.ENOTSUP, errno.ENODATA, errno.EPERM, errno.EACCES)
 
@@ -38,15 +40,10 @@ def read_node(
     not followed. Raises OSError when the path is gone or cannot be read; but if it is the extended attributes alone,
     `on_lost_xattrs` is told, and the node is without them.
     """
-    if status is None:
-        status = os.lstat(path)
-    kind = TYPE_OF_FORMAT.get(stat.S_IFMT(status.st_mode))
-    if kind is None or kind == "socket":
+    node = _stat_node(name, os.lstat(path) if status is None else status)
+    if node is None:
         return None
-    is_file, is_dir = kind == "file", kind == "dir"
-    has_links = not is_dir and kind != "fifo"
-    links = status.st_nlink if has_links else 0
-    ctime_ns = status.st_ctime_ns
+    ctime_ns = node.ctime_ns
     try:
         xattrs = read_xattrs(path if descriptor is None else descriptor)
     except OSError as error:
@@ -55,56 +52,53 @@ def read_node(
         on_lost_xattrs(error)
         # No entry has this change time, so that the next backup does not take the node for current.
         xattrs, ctime_ns = (), ctime_ns - 1
-    return Node(
-        name,
-        kind,
-        go_mode(status.st_mode),
-        status.st_mtime_ns,
-        status.st_mtime_ns,
-        ctime_ns,
-        status.st_uid,
-        status.st_gid,
-        user_name(status.st_uid),
-        group_name(status.st_gid),
-        status.st_ino,
-        status.st_dev if links > 1 else 0,
-        status.st_size if is_file else 0,
-        links,
-        os.readlink(path) if kind == "symlink" else b"",
-        xattrs,
-        status.st_rdev if kind in ("dev", "chardev") else 0,
-        () if is_file else None,
-    )
+    return replace(node, ctime_ns=ctime_ns, linktarget=os.readlink(path) if node.type == "symlink" else b"", xattrs=xattrs)
 
 
 def stat_head(name: bytes, status: os.stat_result) -> str:
-    """The beginning of the JSON of an entry's node (see `node.stat_json`), empty for what is not backed up.
+    """The beginning of the JSON of an entry's node (see `Node.stat_json`), empty for what is not backed up.
 
     It has the change time and the inode, so that an entry whose JSON in an older snapshot begins the same has the same
     extended attributes, link target and device too: none of these changes without the change time.
     """
-    mode = status.st_mode
-    kind = TYPE_OF_FORMAT.get(stat.S_IFMT(mode))
-    if kind is None or kind == "socket":
-        return ""
-    links = status.st_nlink if kind not in ("dir", "fifo") else 0
+    node = _stat_node(name, status)
+    return "" if node is None else node.stat_json()
+
+
+def _stat_node(name: bytes, status: os.stat_result) -> Node | None:
+    """The node of an entry as far as ``stat`` can say it, None for what is not backed up."""
+    kind, mode = _kind_and_mode(status.st_mode)
+    if not kind:
+        return None
+    is_file = kind == "file"
+    links = 0 if kind in ("dir", "fifo") else status.st_nlink
     mtime_ns = status.st_mtime_ns
-    return stat_json(
+    user, group = owner_names(status.st_uid, status.st_gid)
+    return Node(
         name,
         kind,
-        go_mode(mode),
+        mode,
         mtime_ns,
         mtime_ns,
         status.st_ctime_ns,
         status.st_uid,
         status.st_gid,
-        user_name(status.st_uid),
-        group_name(status.st_gid),
+        user,
+        group,
         status.st_ino,
         status.st_dev if links > 1 else 0,
-        status.st_size if kind == "file" else 0,
+        status.st_size if is_file else 0,
         links,
+        device=status.st_rdev if kind in ("dev", "chardev") else 0,
+        content=() if is_file else None,
     )
+
+
+@lru_cache(maxsize=1024)
+def _kind_and_mode(st_mode: int) -> tuple[str, int]:
+    """The type of a node and its mode; no type for what is not backed up."""
+    kind = TYPE_OF_FORMAT.get(stat.S_IFMT(st_mode), "socket")
+    return "" if kind == "socket" else kind, go_mode(st_mode)
 
 
 def read_head(path: bytes, name: bytes, status: os.stat_result, on_lost_xattrs: Tell) -> str:
@@ -144,21 +138,14 @@ def read_xattrs(path: bytes | int) -> tuple[tuple[str, bytes], ...]:
 
 
 @lru_cache(maxsize=4096)
-def user_name(uid: int) -> str:
-    """The name of a user id, empty when the machine knows none."""
-    try:
-        return replace_undecodable(pwd.getpwuid(uid).pw_name)
-    except KeyError:
-        return ""
-
-
-@lru_cache(maxsize=4096)
-def group_name(gid: int) -> str:
-    """The name of a group id, empty when the machine knows none."""
-    try:
-        return replace_undecodable(grp.getgrgid(gid).gr_name)
-    except KeyError:
-        return ""
+def owner_names(uid: int, gid: int) -> tuple[str, str]:
+    """The names of a user id and a group id, each empty when the machine knows none."""
+    user = group = ""
+    with contextlib.suppress(KeyError):
+        user = replace_undecodable(pwd.getpwuid(uid).pw_name)
+    with contextlib.suppress(KeyError):
+        group = replace_undecodable(grp.getgrgid(gid).gr_name)
+    return user, group
 
 
 class Traits(NamedTuple):

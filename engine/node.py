@@ -90,10 +90,7 @@ class Node(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def head_json(self) -> str:
         """The JSON up to and including ``"content":`` - everything that can be said without reading the file."""
-        start = stat_json(
-            self.name, self.type, self.mode, self.mtime_ns, self.atime_ns, self.ctime_ns, self.uid, self.gid, self.user,
-            self.group, self.inode, self.device_id, self.size, self.links,
-        )  # fmt: skip
+        start = self.stat_json()
         if not (self.linktarget or self.xattrs or self.device):
             return start + '"content":'
         parts = _linktarget_json(self.linktarget) if self.linktarget else []
@@ -105,6 +102,26 @@ class Node(msgspec.Struct, frozen=True, eq=False, gc=False):
         if self.device:
             parts.append(f'"device":{self.device}')
         return f'{start}{",".join(parts)},"content":'
+
+    def stat_json(self) -> str:
+        """The beginning of the JSON, with its last comma: what ``stat`` alone can say."""
+        mtime_ns, atime_ns, ctime_ns = self.mtime_ns, self.atime_ns, self.ctime_ns
+        mtime = format_ns(mtime_ns)
+        atime = mtime if atime_ns == mtime_ns else format_ns(atime_ns)
+        ctime = mtime if ctime_ns == mtime_ns else format_ns(ctime_ns)
+        text = (
+            f'{{"name":{quote_name(self.name)},{_kind_json(self.type, self.mode)}'
+            f'"mtime":"{mtime}","atime":"{atime}","ctime":"{ctime}",{_owner_json(self.uid, self.gid, self.user, self.group)}'
+        )
+        if self.inode:
+            text += f'"inode":{self.inode},'
+        if self.device_id:
+            text += f'"device_id":{self.device_id},'
+        if self.size:
+            text += f'"size":{self.size},'
+        if self.links:
+            text += f'"links":{self.links},'
+        return text
 
     @classmethod
     def from_json(cls, text: Buffer | str) -> Node:
@@ -174,41 +191,6 @@ class _RawNode(msgspec.Struct, gc=False):
 
 
 _decode_raw = msgspec.json.Decoder(_RawNode).decode
-
-
-def stat_json(
-    name: bytes,
-    kind: str,
-    mode: int,
-    mtime_ns: int,
-    atime_ns: int,
-    ctime_ns: int,
-    uid: int,
-    gid: int,
-    user: str,
-    group: str,
-    inode: int,
-    device_id: int,
-    size: int,
-    links: int,
-) -> str:
-    """The beginning of a node's JSON, with its last comma: what ``stat`` alone can say. Parameters as in `Node`."""
-    mtime = format_ns(mtime_ns)
-    atime = mtime if atime_ns == mtime_ns else format_ns(atime_ns)
-    ctime = mtime if ctime_ns == mtime_ns else format_ns(ctime_ns)
-    text = (
-        f'{{"name":{quote_name(name)},{_kind_json(kind, mode)}"mtime":"{mtime}","atime":"{atime}","ctime":"{ctime}",'
-        f"{_owner_json(uid, gid, user, group)}"
-    )
-    if inode:
-        text += f'"inode":{inode},'
-    if device_id:
-        text += f'"device_id":{device_id},'
-    if size:
-        text += f'"size":{size},'
-    if links:
-        text += f'"links":{links},'
-    return text
 
 
 # Few modes and owners are those of nearly all entries.

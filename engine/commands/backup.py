@@ -6,7 +6,6 @@ What cannot be read is reported and left out, and the snapshot is written all th
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import threading
 import time as clock
@@ -26,6 +25,7 @@ from engine.chunker import cut as fastcdc_cut
 from engine.commands.ls import find_node
 from engine.errors import Cancelled, DataDamaged, PathNotFound, StoreError
 from engine.filter import compile_patterns
+from engine.keys import user_name
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
 from engine.snapshot import Snapshot, SnapshotSummary, find_snapshot, iter_snapshots, latest_snapshot, save_snapshot
@@ -140,7 +140,7 @@ def backup(
             tree=tree,
             paths=tuple(map(os.fsdecode, targets)),
             hostname=host,
-            username=_user_name(),
+            username=user_name(),
             uid=os.getuid(),
             gid=os.getgid(),
             excludes=tuple(excludes),
@@ -227,10 +227,3 @@ def _choose_parent(
         on_unreadable(f"snapshots/{name}".encode(), str(error))
 
     return latest_snapshot(iter_snapshots(repository, tell), host=host, paths=paths, not_after=taken)
-
-
-def _user_name() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""

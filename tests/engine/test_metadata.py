@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.metadata import apply_metadata, group_name, read_node, user_name
+from engine.metadata import apply_metadata, owner_names, read_node
 from tests.engine.trees import write_every_kind
 
 
@@ -52,7 +52,7 @@ def test_names_of_users_and_groups_that_are_not_utf_8_can_be_stored(monkeypatch)
     name = b"J\xfcrgen".decode("utf-8", "surrogateescape")
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_name=name))
     monkeypatch.setattr(grp, "getgrgid", lambda gid: SimpleNamespace(gr_name=name))
-    assert (user_name(4_000_000_001), group_name(4_000_000_001)) == ("J\ufffdrgen", "J\ufffdrgen")
+    assert owner_names(4_000_000_001, 4_000_000_002) == ("J\ufffdrgen", "J\ufffdrgen")
 
 
 def test_a_socket_is_not_backed_up(tmp_path):
