@@ -13,6 +13,10 @@ from engine.metadata import read_xattrs
 
 BLOCK_SIZE = 1 << 20
 
+Identity = tuple[int, int]
+# Of each file with several names, by device and inode, the file that it is in the other tree.
+Links = tuple[dict[Identity, Identity], dict[Identity, Identity]]
+
 
 def compare_trees(a: bytes, b: bytes, *, exclude: Collection[bytes] = ()) -> list[str]:
     """Return a sentence for each difference between the trees below `a` and `b`; none if they are alike.
@@ -20,7 +24,7 @@ def compare_trees(a: bytes, b: bytes, *, exclude: Collection[bytes] = ()) -> lis
     `exclude`: paths below `a` that are left out with all below them. The directories `a` and `b` themselves are compared too.
     """
     differences: list[str] = []
-    links: dict[tuple[int, int], tuple[int, int]] = {}
+    links: Links = {}, {}
     excluded = frozenset(os.path.normpath(path) for path in exclude)
     for name in _paired_names(a, b, b"", excluded, differences):
         shown = os.fsdecode(name) or "."
@@ -52,7 +56,7 @@ def _paired_names(a: bytes, b: bytes, name: bytes, excluded: frozenset[bytes], d
         pending += (os.path.join(name, entry) for entry in sorted(names_a & names_b, reverse=True))
 
 
-def _entry_differences(a: bytes, b: bytes, links: dict[tuple[int, int], tuple[int, int]]) -> Iterator[str]:
+def _entry_differences(a: bytes, b: bytes, links: Links) -> Iterator[str]:
     status_a, status_b = os.lstat(a), os.lstat(b)
     kind = stat.S_IFMT(status_a.st_mode)
     if kind != stat.S_IFMT(status_b.st_mode):
@@ -77,7 +81,8 @@ def _entry_differences(a: bytes, b: bytes, links: dict[tuple[int, int], tuple[in
         yield "extended attributes differ"
     if kind != stat.S_IFDIR and (status_a.st_nlink > 1 or status_b.st_nlink > 1):
         identity_a, identity_b = (status_a.st_dev, status_a.st_ino), (status_b.st_dev, status_b.st_ino)
-        if links.setdefault(identity_a, identity_b) != identity_b:
+        in_b, in_a = links[0].setdefault(identity_a, identity_b), links[1].setdefault(identity_b, identity_a)
+        if in_b != identity_b or in_a != identity_a:
             yield "is not a hard link of the same file"
 
 

@@ -11,12 +11,12 @@ from engine.backends import open_store
 from engine.commands.backup import backup
 from engine.commands.check import check
 from engine.commands.restore import restore
+from engine.compare import compare_trees
 from engine.errors import EngineError, StoreUnreachable
 from engine.repository import Repository
 from engine.store import FileKind
 from tests.engine.conftest import PASSWORD
 from tests.engine.faulty_store import Failure, FaultyStore, MemoryStore
-from tests.engine.trees import differences
 
 NAME = "ab" + "0" * 62
 
@@ -62,7 +62,7 @@ def assert_sound_and_usable(opened, source, target):
     assert check(again, read_data=True).problems == []
     assert backup(again, [source], host="h").errors == 0
     assert restore(again, "latest", target).errors == 0
-    assert differences(os.fsencode(source), os.fsencode(f"{target}{source}")) == []
+    assert compare_trees(os.fsencode(source), os.fsencode(f"{target}{source}")) == []
     shutil.rmtree(target)
 
 

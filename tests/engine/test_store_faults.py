@@ -19,11 +19,11 @@ from engine.commands import backup as backup_verb
 from engine.commands.backup import backup
 from engine.commands.check import check
 from engine.commands.restore import restore
+from engine.compare import compare_trees
 from engine.errors import EngineError, StoreError
 from engine.repository import Repository
 from tests.engine.conftest import PASSWORD
 from tests.engine.faulty_store import MemoryStore
-from tests.engine.trees import differences
 from tests.services.s3 import Fault, object_store
 
 GIVES_UP = Patience(read_timeout_s=0.05, first_pause_s=0.001, longest_pause_s=0.01, deadline_s=0.02, first_answer_s=0.02)
@@ -67,7 +67,7 @@ class Site:
         target = self.directory / f"restored-{os.urandom(4).hex()}"
         summary = restore(Repository.open(store.reopened(), PASSWORD), "latest", target)
         restored = f"{target}{self.source}"
-        return summary, os.path.exists(restored) and differences(os.fsencode(self.source), os.fsencode(restored)) == []
+        return summary, os.path.exists(restored) and compare_trees(os.fsencode(self.source), os.fsencode(restored)) == []
 
     def requests(self, act):
         """Return how many requests an act takes when nothing fails."""

@@ -1,4 +1,4 @@
-"""Directories with every kind of entry, and what two of them differ in; trees in a repository."""
+"""Directories with every kind of entry; trees in a repository."""
 
 import hashlib
 import os
@@ -6,7 +6,6 @@ import stat
 from pathlib import Path
 
 from engine.blob import BlobType
-from engine.metadata import read_xattrs
 from engine.node import Node
 from engine.repository import Repository
 from engine.tree import join_nodes
@@ -62,42 +61,3 @@ def save_tree(repository: Repository, *nodes: Node | str) -> bytes:
     with repository.writer() as writer:
         writer.add_blob(BlobType.TREE, tree, content)
     return tree
-
-
-def differences(left: bytes, right: bytes) -> list[str]:
-    """What a person could see to differ between two trees, access times and inode numbers aside."""
-    seen = {}
-    for side, root in (("left", left), ("right", right)):
-        for path, entry in _entries(root):
-            seen.setdefault(path, {})[side] = entry
-    return [f"{path!r}: {sides}" for path, sides in sorted(seen.items()) if sides.get("left") != sides.get("right")]
-
-
-def _entries(root: bytes):
-    links: dict[int, bytes] = {}
-    yield b".", _entry(root, b".", links)
-    for directory, names, files in os.walk(root):
-        names.sort()
-        for name in sorted(names + files):
-            path = os.path.join(directory, name)
-            yield os.path.relpath(path, root), _entry(path, os.path.relpath(path, root), links)
-
-
-def _entry(path: bytes, relative: bytes, links: dict[int, bytes]):
-    status = os.lstat(path)
-    entry = {
-        "mode": oct(status.st_mode),
-        "owner": (status.st_uid, status.st_gid),
-        "mtime": status.st_mtime_ns,
-        "xattrs": sorted(read_xattrs(path)),
-    }
-    if stat.S_ISREG(status.st_mode):
-        with open(path, "rb") as file:
-            entry["content"] = hash(file.read())
-    if stat.S_ISLNK(status.st_mode):
-        entry["target"] = os.readlink(path)
-    if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
-        entry["device"] = status.st_rdev
-    if not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1:
-        entry["same as"] = links.setdefault(status.st_ino, relative)
-    return entry
