@@ -71,7 +71,7 @@ def _stat_node(name: bytes, status: os.stat_result) -> Node | None:
     if not kind:
         return None
     is_file = kind == "file"
-    links = 0 if kind in ("dir", "fifo") else status.st_nlink
+    links = 0 if kind == "dir" else status.st_nlink
     mtime_ns = status.st_mtime_ns
     user, group = owner_names(status.st_uid, status.st_gid)
     return Node(
@@ -88,7 +88,7 @@ def _stat_node(name: bytes, status: os.stat_result) -> Node | None:
         status.st_ino,
         status.st_dev if links > 1 else 0,
         status.st_size if is_file else 0,
-        links,
+        0 if kind == "fifo" else links,  # restic counts none of a fifo
         device=status.st_rdev if kind in ("dev", "chardev") else 0,
         content=() if is_file else None,
     )

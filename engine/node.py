@@ -45,6 +45,15 @@ TYPE_OF_FORMAT = {
 }
 
 
+def link_identity(type_: str, links: int, device_id: int, inode: int) -> tuple[int, int] | None:
+    """What all names of one file share: its device and inode; None if it has no other name.
+
+    restic counts no links of a fifo, but keeps its device, by which its names can be told all the same.
+    """
+    has_links = device_id > 0 if type_ == "fifo" else links > 1
+    return (device_id, inode) if has_links else None
+
+
 class Node(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A file, directory or other entry. Names and targets are raw bytes, times nanoseconds since 1970, ids 32 raw bytes.
 
@@ -82,6 +91,10 @@ class Node(msgspec.Struct, frozen=True, eq=False, gc=False):
     @property
     def is_dir(self) -> bool:
         return self.type == "dir"
+
+    @property
+    def link_identity(self) -> tuple[int, int] | None:
+        return link_identity(self.type, self.links, self.device_id, self.inode)
 
     def to_json(self) -> str:
         """The node as one JSON object, byte for byte as restic writes it."""

@@ -63,7 +63,8 @@ def _tar(repository: Repository, snapshot: Snapshot | str, path: bytes) -> Itera
         # Whoever unpacks the archive trusts its names.
         check_name(node.name)
         entry = _entry(name, node)
-        first = first_of_link.setdefault((node.device_id, node.inode), name) if node.links > 1 else name
+        identity = node.link_identity
+        first = first_of_link.setdefault(identity, name) if identity else name
         if first != name and not node.is_dir:
             entry.type, entry.linkname, entry.size = tarfile.LNKTYPE, first.decode("utf-8", "surrogateescape"), 0
         yield entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

@@ -219,7 +219,8 @@ class _Restore:
                 if entry.type == "socket":  # it is nothing without who listens; restic makes none either
                     continue
                 # Before what is kept is left out: the other names of a kept file become links to it.
-                first = first_of_link.setdefault((entry.device_id, entry.inode), path) if entry.links > 1 else path
+                identity = entry.link_identity
+                first = first_of_link.setdefault(identity, path) if identity else path
                 if self.keeps_existing(path, entry):
                     self.skipped += 1
                     continue

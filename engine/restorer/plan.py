@@ -19,7 +19,7 @@ from engine.blob import ID_SIZE, BlobType
 from engine.errors import DataDamaged, EngineError, UnsafePath
 from engine.filter import PathFilter
 from engine.gotime import parse_ns
-from engine.node import Node, unquote_name
+from engine.node import Node, link_identity, unquote_name
 from engine.repository import Repository
 from engine.restorer.target import DEPTH_LIMIT, Path, check_name, shown
 from engine.tree import split_tree
@@ -73,6 +73,10 @@ class Outline(msgspec.Struct, gc=False):
     @property
     def is_dir(self) -> bool:
         return self.type == "dir"
+
+    @property
+    def link_identity(self) -> tuple[int, int] | None:
+        return link_identity(self.type, self.links, self.device_id, self.inode)
 
     def node(self) -> Node:
         """Raises DataDamaged."""

@@ -2,13 +2,10 @@
 
 import json
 import os
-import shutil
-import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from msgspec.structs import replace
 
 from engine.archiver import directory
 from engine.archiver.estimate import count_files
@@ -21,42 +18,7 @@ from engine.filter import InvalidPattern, compile_patterns
 from engine.repository import Repository
 from engine.snapshot import find_snapshot, iter_snapshots
 from engine.tree import iter_nodes
-from tests.engine.trees import differences, write_every_kind
-
-PASSWORD = "secret"
-
-
-@pytest.fixture(scope="module")
-def empty_repository(tmp_path_factory):
-    path = tmp_path_factory.mktemp("repository") / "empty"
-    Repository.init(open_store(str(path)), PASSWORD)
-    return path
-
-
-@pytest.fixture
-def location(empty_repository, tmp_path):
-    return shutil.copytree(empty_repository, tmp_path / "repository")
-
-
-@pytest.fixture
-def repository(location):
-    return Repository.open(open_store(str(location)), PASSWORD)
-
-
-@pytest.fixture
-def source(tmp_path):
-    root = tmp_path / "source"
-    write_every_kind(root)
-    return root
-
-
-def restic(location, *arguments):
-    done = subprocess.run(
-        ["restic", "--no-cache", "-r", str(location), *map(os.fsdecode, arguments)],
-        env=os.environ | {"RESTIC_PASSWORD": PASSWORD}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
+from tests.engine.conftest import PASSWORD
 
 
 def names_in(repository, snapshot_id, *path):
@@ -73,41 +35,7 @@ def parts(path):
 
 
 @pytest.mark.restic
-@pytest.mark.root
-def test_restic_finds_our_repository_sound_and_restores_every_kind_of_entry(repository, location, source, tmp_path):
-    summary = backup(repository, [source], host="h")
-    assert summary.errors == 0
-    assert "no errors were found" in restic(location, "check", "--read-data")
-    restic(location, "restore", summary.snapshot_id, "--target", tmp_path / "restored")
-    found = differences(os.fsencode(source), os.fsencode(f"{tmp_path}/restored{source}"))
-    # restic 0.14 knows no linktarget_raw, and so cannot keep a target that is not UTF-8.
-    assert [line for line in found if "dangling" not in line] == []
-
-
-@pytest.mark.restic
-def test_our_trees_are_those_that_restic_writes(repository, location, source):
-    os.unlink(source / "dangling")  # restic 0.14 cannot keep its target
-    backup(repository, [source], host="h")
-    restic(location, "backup", "--host", "h", source)
-    ours, theirs = sorted(iter_snapshots(repository), key=lambda snapshot: snapshot.time)
-    repository.load_index()
-
-    def compare(left, right):
-        ours, theirs = (list(iter_nodes(repository.load_blob(BlobType.TREE, tree))) for tree in (left, right))
-        for our, their in zip(ours, theirs, strict=True):
-            if our.is_dir:
-                compare(our.subtree, their.subtree)
-            # The repository lies beside the source, in a directory that each backup changes.
-            if our.name not in map(os.fsencode, parts(source)[:-1]):
-                # restic before 0.17 writes the device of every entry.
-                their = replace(their, device_id=our.device_id)
-                assert replace(our, subtree=None).to_json() == replace(their, subtree=None).to_json()
-
-    compare(ours.tree, theirs.tree)
-
-
-@pytest.mark.restic
-def test_restic_finds_files_unmodified_since_our_snapshot_and_we_since_restics(repository, location, source):
+def test_restic_finds_files_unmodified_since_our_snapshot_and_we_since_restics(repository, location, source, restic):
     first = backup(repository, [source], host="h")
     report = json.loads(restic(location, "backup", "--json", "--host", "h", source).splitlines()[-1])
     assert (report["files_unmodified"], report["files_new"], report["files_changed"]) == (first.files_total, 0, 0)
@@ -206,7 +134,7 @@ def test_a_snapshot_says_what_was_asked_for(repository, source):
 
 
 @pytest.mark.restic
-def test_a_path_that_is_not_utf_8_finds_its_parent_and_is_written_as_restic_does(repository, location, tmp_path):
+def test_a_path_that_is_not_utf_8_finds_its_parent_and_is_written_as_restic_does(repository, location, tmp_path, restic):
     path = os.fsencode(tmp_path) + b"/\xff\xc3"
     os.mkdir(path)
     with open(path + b"/file", "wb") as file:

@@ -3,9 +3,7 @@
 import errno
 import multiprocessing
 import os
-import shutil
 import signal
-import subprocess
 import threading
 import time
 
@@ -26,25 +24,7 @@ from engine.commands.ls import find_node
 from engine.errors import Cancelled, StoreError
 from engine.repository import Repository
 from engine.store import FileKind
-
-PASSWORD = "secret"
-
-
-@pytest.fixture(scope="module")
-def empty_repository(tmp_path_factory):
-    path = tmp_path_factory.mktemp("repository") / "empty"
-    Repository.init(open_store(str(path)), PASSWORD)
-    return path
-
-
-@pytest.fixture
-def location(empty_repository, tmp_path):
-    return shutil.copytree(empty_repository, tmp_path / "repository")
-
-
-@pytest.fixture
-def repository(location):
-    return Repository.open(open_store(str(location)), PASSWORD)
+from tests.engine.conftest import PASSWORD
 
 
 @pytest.fixture
@@ -61,14 +41,6 @@ def source(tmp_path):
 def _no_process_is_left():
     yield
     assert [child for child in psutil.Process().children(recursive=True) if child.name().startswith("python")] == []
-
-
-def check(location):
-    done = subprocess.run(
-        ["restic", "--no-cache", "--no-lock", "-r", str(location), "check", "--read-data"],
-        env=os.environ | {"RESTIC_PASSWORD": PASSWORD}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr + done.stdout
 
 
 def on_opening(monkeypatch, module, name, act):
@@ -283,7 +255,7 @@ def test_a_missing_target_is_reported_and_the_others_are_backed_up(repository, s
 
 
 @pytest.mark.restic
-def test_a_cancelled_backup_ends_at_once_and_leaves_a_sound_repository(repository, location, source, monkeypatch):
+def test_a_cancelled_backup_ends_at_once_and_leaves_a_sound_repository(repository, location, source, monkeypatch, restic):
     cancel = threading.Event()
     real = large.LargeFiles._store
 
@@ -296,7 +268,7 @@ def test_a_cancelled_backup_ends_at_once_and_leaves_a_sound_repository(repositor
         backup(repository, [source], host="h", cancel=cancel)
     assert os.listdir(location / "snapshots") == []
     assert os.listdir(location / "locks") == []
-    check(location)
+    restic(location, "--no-lock", "check", "--read-data")
 
 
 def test_a_backup_that_is_cancelled_before_it_begins_writes_nothing(repository, location, source):
@@ -332,7 +304,7 @@ def test_a_store_that_fails_fails_the_backup_with_its_own_error(repository, loca
 
 
 @pytest.mark.restic
-def test_what_a_killed_backup_had_stored_is_not_stored_again(repository, location, source, monkeypatch):
+def test_what_a_killed_backup_had_stored_is_not_stored_again(repository, location, source, monkeypatch, restic):
     monkeypatch.setattr(engine.packer, "PACK_SIZE", 1 << 20)
     monkeypatch.setattr(engine.writer, "INDEX_EVERY_S", 0.0)
 
@@ -359,7 +331,7 @@ def test_what_a_killed_backup_had_stored_is_not_stored_again(repository, locatio
     fresh = Repository.open(open_store(str(location)), PASSWORD)
     summary = backup(fresh, [source / "large"], host="h")
     assert summary.bytes_added < 11 << 20
-    check(location)
+    restic(location, "--no-lock", "check", "--read-data")
 
 
 def _children_of(process):

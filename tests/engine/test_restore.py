@@ -54,24 +54,6 @@ def compare(source, target):
     return compare_trees(os.fsencode(source), os.fsencode(f"{target}{source}"))
 
 
-@pytest.mark.restic
-@pytest.mark.root
-def test_we_restore_exactly_what_restic_saved(repository, location, source, target, restic):
-    restic(location, "backup", source)
-    summary = restore(repository, "latest", str(target), verify=True)
-    # restic before 0.16 loses the bytes of a link's target that are not UTF-8.
-    assert compare(source, target) == ["dangling: links to another target"]
-    assert summary.errors == 0
-
-
-@pytest.mark.restic
-@pytest.mark.root
-def test_restic_restores_exactly_what_we_saved(repository, location, source, target, restic):
-    backup(repository, [source], host="h")
-    restic(location, "restore", "latest", "--target", target)
-    assert compare(source, target) == ["dangling: links to another target"]
-
-
 @pytest.mark.root
 def test_we_restore_exactly_what_we_saved(repository, source, target):
     saved = backup(repository, [source], host="h")
