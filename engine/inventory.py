@@ -7,7 +7,7 @@ beside the index in memory.
 
 import threading
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -40,18 +40,25 @@ class IndexFile:
 class Inventory:
     """`stored`: the size in bytes of each pack in the store; `used`: a byte for each blob, 1 if a snapshot needs it.
 
-    `missing`: the packs that index files name and the store does not have; their blobs count as not there.
-    Learns into the repository's index, which must be empty at first.
+    `missing`: the packs that index files name and the store does not have; their blobs count as not there. The `ignored` snapshots
+    (full ids) need nothing. Learns into the repository's index, which must be empty at first.
     """
 
-    def __init__(self, repository: Repository, readers: ThreadPoolExecutor, meter: ProgressMeter, cancel: threading.Event) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        readers: ThreadPoolExecutor,
+        meter: ProgressMeter,
+        cancel: threading.Event,
+        ignored: Collection[str] = (),
+    ) -> None:
         self.repository, self.readers, self.meter, self.cancel = repository, readers, meter, cancel
         self.copies = Copies()
         self.index_files: dict[str, IndexFile] = {}
         self.stored: dict[bytes, int] = {}
         self.missing: set[bytes] = set()
         self.used = bytearray()
-        self._walked: set[str] = set()
+        self._walked = set(ignored)
 
     def look(self) -> None:
         """Learn what the repository holds now. Raises RepositoryChanged, BlobMissing, DataDamaged, Cancelled, StoreError.

@@ -2,13 +2,14 @@
 
 import argparse
 import re
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.options import filter_arguments, said, snapshot_filter, tags
 from engine.cli.run import DONE, FAILED, Run, Verb, snapshot_message
-from engine.errors import InvalidPolicy
+from engine.errors import EngineError, InvalidPolicy
 from engine.pruning import USUAL_LIMIT, UnusedLimit, parse_size
+from engine.repository import Repository
 from engine.retention import BY_HOST_AND_PATHS, UNLIMITED, Duration, Group, GroupBy, KeepPolicy, Verdict
 from engine.snapshot import Snapshot, find_snapshot
 from engine.subset import parse_subset
@@ -52,44 +53,42 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
 
 def forget(run: Run) -> int:
     from engine.commands.forget import forget_by_policy
+    from engine.commands.prune import PruneOptions, prune
 
     options = run.options
     rules = {field.name: getattr(options, f"keep_{field.name}") for field in fields(KeepPolicy) if field.name != "tags"}
     policy = KeepPolicy(**rules, tags=tuple(options.keep_tags))
     only = snapshot_filter(options)
+    if options.snapshots and (only or not policy.is_empty):
+        raise InvalidPolicy("snapshots that are named are forgotten whatever they are: give no --keep or filter with them")
+    if not options.prune and prune_options(options) != PruneOptions(dry_run=options.dry_run):
+        raise EngineError("--max-unused, --max-repack-size and --retry-lock say how to prune: give --prune with them")
+    repository = run.open()
     if options.snapshots:
-        if only or not policy.is_empty:
-            raise InvalidPolicy("snapshots that are named are forgotten whatever they are: give no --keep or filter with them")
-        return _forget_named(run)
-    verdicts = forget_by_policy(run.open(), policy, only=only, group_by=options.group_by, dry_run=options.dry_run)
-    forgotten = sum(len(verdict.remove) for verdict in verdicts.values())
+        verdicts = {Group(): _forget_named(run, repository)}
+    else:
+        verdicts = forget_by_policy(repository, policy, only=only, group_by=options.group_by, dry_run=options.dry_run)
+    forgotten = frozenset(snapshot.id for verdict in verdicts.values() for snapshot in verdict.remove)
     kept = sum(len(verdict.keep) for verdict in verdicts.values())
+    counts = f"{len(forgotten)} snapshots" if options.snapshots else f"{kept} snapshots kept, {len(forgotten)}"
+    counts += " would be forgotten" if options.dry_run else " forgotten"
     run.show(
         [_group_message(group, verdict) for group, verdict in verdicts.items()],
-        "\n\n".join(
-            [
-                *(_group_text(group, verdict) for group, verdict in verdicts.items()),
-                f"{kept} snapshots kept, {forgotten} {_forgotten(run)}",
-            ]
-        ),
+        "\n\n".join([*(_group_text(group, verdict) for group, verdict in verdicts.items()), counts]),
     )
+    if options.prune and forgotten:
+        how = replace(prune_options(options), forgotten=forgotten)
+        show_prune(run, prune(repository, how, on_progress=run.on_progress, cancel=run.cancel))
     return DONE
 
 
-def _forget_named(run: Run) -> int:
+def _forget_named(run: Run, repository: Repository) -> Verdict:
     from engine.commands.forget import forget
 
-    repository = run.open()
     found = {snapshot.id: snapshot for snapshot in (find_snapshot(repository, name) for name in run.options.snapshots)}
     if not run.options.dry_run:
         forget(repository, list(found))
-    verdict = Verdict(keep=(), remove=tuple(found.values()))
-    run.show([_group_message(Group(), verdict)], f"{_table(verdict)}\n\n{len(found)} snapshots {_forgotten(run)}")
-    return DONE
-
-
-def _forgotten(run: Run) -> str:
-    return "would be forgotten" if run.options.dry_run else "forgotten"
+    return Verdict(keep=(), remove=tuple(found.values()))
 
 
 def _group_message(group: Group, verdict: Verdict) -> dict[str, Any]:
@@ -147,7 +146,9 @@ def _forget_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-tag", dest="keep_tags", type=tags, action="append", default=[], metavar="TAG[,TAG…]")
     filter_arguments(parser, "--host")
     parser.add_argument("--group-by", "-g", type=said(GroupBy.parse), default=BY_HOST_AND_PATHS, metavar="host,paths,tags")
-    parser.add_argument("--dry-run", "-n", action="store_true", help="only tell what would be forgotten")
+    parser.add_argument("--dry-run", "-n", action="store_true", help="only tell what would be forgotten, and pruned")
+    parser.add_argument("--prune", action="store_true", help="then prune, if anything was forgotten")
+    prune_arguments(parser)
 
 
 def prune(run: Run) -> int:

@@ -62,12 +62,16 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class PruneOptions:
-    """`max_repack_size`: bytes of packs to rewrite at most, None for any; `retry_lock_s`: how long to wait for running backups."""
+    """`max_repack_size`: bytes of packs to rewrite at most, None for any; `retry_lock_s`: how long to wait for running backups.
+
+    `forgotten`: full ids of snapshots that a dry run takes for gone already.
+    """
 
     max_unused: UnusedLimit = USUAL_LIMIT
     max_repack_size: int | None = None
     dry_run: bool = False
     retry_lock_s: float = 0
+    forgotten: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,8 @@ class _Prune:
     def __init__(self, repository: Repository, options: PruneOptions, meter: ProgressMeter, cancel: threading.Event) -> None:
         self.repository, self.options, self.meter, self.cancel = repository, options, meter, cancel
         self.workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="prune")
-        self.inventory = Inventory(repository, self.workers, meter, cancel)
+        forgotten = options.forgotten if options.dry_run else frozenset()
+        self.inventory = Inventory(repository, self.workers, meter, cancel, forgotten)
         self.packs_deleted = self.bytes_deleted = self.bytes_added = self.packs_spared = 0
 
     def run(self) -> PruneReport:

@@ -1,6 +1,7 @@
 """Forgetting by name and by policy, with restic as the judge of what is kept, why, and how it is told."""
 
 import json
+import os
 import random
 import time
 from datetime import UTC, datetime, timedelta, timezone
@@ -306,4 +307,47 @@ def test_an_option_that_cannot_be_read_is_a_usage_error(engine, capfd, words, wh
 def test_an_unlimited_count_keeps_all(engine, repository, word):
     saved = save_days(repository, 1, 2, 3)
     assert engine("forget", "--keep-last", word)[0] == 0
+    assert ids(repository) == saved
+
+
+@pytest.fixture
+def packs(repository, location, tmp_path):
+    """Return a function that lists the packs of three snapshots, of which each has a file of its own."""
+    (tmp_path / "plain").mkdir()
+    for _ in range(3):
+        (tmp_path / "plain" / "file").write_bytes(os.urandom(50_000))
+        backup(repository, [tmp_path / "plain"], host="h")
+    return lambda: {path.name for path in (location / "data").glob("*/*")}
+
+
+def test_with_prune_the_space_of_what_was_forgotten_comes_back_in_one_step(engine, packs):
+    before = packs()
+    status, out, _ = engine("forget", "--keep-last", "1", "--prune", "--max-unused", "0", "--json")
+    groups, pruned = map(json.loads, out.splitlines())
+    assert (status, len(groups[0]["remove"]), pruned["packs_deleted"]) == (0, 2, 4)
+    assert len(before - packs()) == 4
+    assert "deleted 2 packs" in engine("forget", "latest", "--prune")[1]
+    assert packs() == set()
+
+
+def test_a_dry_run_with_prune_tells_what_both_would_do_and_does_neither(engine, packs):
+    before = packs()
+    words = ["forget", "--keep-last", "1", "--prune", "--json"]
+    told = json.loads(engine(*words, "--dry-run")[1].splitlines()[1])
+    assert packs() == before
+    done = json.loads(engine(*words)[1].splitlines()[1])
+    assert [told[name] for name in ("blobs", "bytes", "packfiles")] == [done[name] for name in ("blobs", "bytes", "packfiles")]
+    assert (told["packs_deleted"], done["packs_deleted"]) == (0, 4)
+
+
+def test_where_nothing_is_forgotten_nothing_is_pruned(engine, packs, location):
+    (location / "data" / "00" / ("00" * 32)).write_bytes(b"left")
+    assert engine("forget", "--keep-last", "3", "--prune", "--json")[1].count("\n") == 1
+    assert "00" * 32 in packs()
+
+
+def test_how_to_prune_is_no_option_without_prune(engine, repository):
+    saved = save_days(repository, 1, 2)
+    status, _, err = engine("forget", "--keep-last", "1", "--max-unused", "0")
+    assert (status, "give --prune with them" in err) == (1, True)
     assert ids(repository) == saved
