@@ -12,6 +12,7 @@ from asgiref.sync import async_to_sync
 from django.utils import timezone
 
 from engine.backends import open_store
+from engine.blob import BlobType
 from engine.commands.backup import backup
 from engine.commands.snapshots import list_snapshots
 from engine.repository import Repository
@@ -60,6 +61,22 @@ def test_a_directory_is_listed(api, record, source) -> None:
     assert (files["文件 a.txt"]["type"], files["文件 a.txt"]["size"]) == ("file", 5)
     assert files["link"]["linktarget"] == "sub"
     assert files["sub"]["path"] == f"{source}/sub"
+
+
+def test_a_listing_reads_one_tree_for_each_directory_on_the_way_and_nothing_below(api, record, source, monkeypatch) -> None:
+    read, real = [], Repository.load_blob
+
+    def load_blob(self, blob_type, blob_id) -> bytes:
+        read.append(blob_type)
+        return real(self, blob_type, blob_id)
+
+    monkeypatch.setattr(Repository, "load_blob", load_blob)
+    for path in ("/", source):
+        read.clear()
+        answer = api("viewer").get(f"/api/record/backup/{record.pk}/files", {"path": str(path)})
+        assert answer.status_code == 200
+        # The root, and each directory down to the one that is listed.
+        assert read == [BlobType.TREE] * len(Path(path).parts)
 
 
 def test_a_backup_is_browsed_though_an_older_one_was_before(api, record, source) -> None:
