@@ -1,8 +1,8 @@
 """`python -m agent.child`: the engine at work on one job, in a process of its own.
 
 The specification comes on standard input, since arguments and the environment can be seen by others; what happens goes out on
-standard output as JSON lines: `{"event": "progress" | "unreadable" | "result" | "error" | "cancelled", …}`. SIGTERM cancels.
-The process ends when its agent does.
+standard output as JSON lines: `{"event": "derived" | "progress" | "unreadable" | "result" | "error" | "cancelled", …}`.
+SIGTERM cancels. The process ends when its agent does.
 """
 
 import json
@@ -18,6 +18,7 @@ from engine.backends import Credentials, open_store
 from engine.commands.backup import backup
 from engine.commands.restore import restore
 from engine.errors import Cancelled, EngineError
+from engine.keys import DerivedKeys
 from engine.lifeline import collect_seldom, end_with_parent
 from engine.progress import Progress
 from engine.repository import Repository
@@ -80,7 +81,11 @@ def run(specification: dict[str, Any], out: _Out, cancel: threading.Event) -> di
     """Do the job and return its summary. Raises EngineError."""
     place = specification["repository"]
     credentials = Credentials(place["access_key"], place["secret_key"]) if place.get("access_key") else None
-    repository = Repository.open(open_store(place["location"], credentials=credentials), place["password"])
+    known: DerivedKeys = specification["derived_keys"]
+    derived = known.copy()
+    repository = Repository.open(open_store(place["location"], credentials=credentials), place["password"], derived)
+    if new := derived.keys() - known.keys():
+        out.say("derived", keys={origin: derived[origin] for origin in new})
     try:
         if specification["kind"] == "backup":
             return _back_up(repository, specification["backup"], out, cancel)

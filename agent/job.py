@@ -26,6 +26,8 @@ KILL_AFTER_S = 15.0
 _stopping = threading.Event()
 _running: dict[tuple[str, int], "subprocess.Popen[str]"] = {}
 _running_lock = threading.Lock()
+# By repository, for the next job there: the key that its password was derived to, here in memory alone.
+_derived_keys: dict[str, dict[str, str]] = {}
 
 
 @dataclass(slots=True)
@@ -100,9 +102,11 @@ class _Attempt:
         self._observed = _Observed()
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._cancelled_at: float | None = None
+        self._repository = ""
 
     def run(self, specification: dict[str, Any]) -> dict[str, Any] | None:
         """Return the report of the outcome, None if the server does not want any."""
+        self._repository = specification["repository"]["location"]
         child = subprocess.Popen(
             [sys.executable, "-m", "agent.child", str(os.getpid())],
             stdin=subprocess.PIPE,
@@ -119,7 +123,7 @@ class _Attempt:
             assert child.stdin is not None
             try:
                 with child.stdin as pipe:
-                    json.dump(specification, pipe)
+                    json.dump({**specification, "derived_keys": _derived_keys.get(self._repository, {})}, pipe)
             except BrokenPipeError:
                 log.warning("job=%s its process ended at once", self._job)
             threading.Thread(target=self._read, args=(child,), daemon=True).start()
@@ -156,6 +160,9 @@ class _Attempt:
         said = json.loads(line)
         observed = self._observed
         match said["event"]:
+            case "derived":
+                # Instead of what another password was derived to.
+                _derived_keys[self._repository] = said["keys"]
             case "progress":
                 observed.progress = said["progress"]
             case "unreadable":

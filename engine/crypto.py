@@ -44,8 +44,15 @@ class KeyMaterial:
     def derive(cls, password: str, salt: bytes, n: int, r: int, p: int) -> "KeyMaterial":
         """Derive keys from a password with scrypt; `n`, `r` and `p` are its cost parameters."""
         memory = 128 * n * r + 128 * r * p + (1 << 20)
-        raw = hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=memory, dklen=KEY_SIZE)
+        return cls.of(hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=memory, dklen=KEY_SIZE))
+
+    @classmethod
+    def of(cls, raw: bytes) -> "KeyMaterial":
+        """Return the keys in 64 bytes, as scrypt gives them."""
         return cls(raw[:32], raw[32:48], raw[48:64])
+
+    def raw(self) -> bytes:
+        return self.encrypt + self.mac_k + self.mac_r
 
 
 class SealingKey:

@@ -25,7 +25,7 @@ from engine.errors import (
     UnsupportedRepository,
 )
 from engine.index import Index, decode_index
-from engine.keys import add_key, open_key
+from engine.keys import DerivedKeys, add_key, open_key
 from engine.locks import Lock, hold_lock
 from engine.pack import LENGTH_SIZE, decode_header, sealed_header_length
 from engine.polynomial import random_irreducible
@@ -93,13 +93,16 @@ class Repository:
         return repository
 
     @classmethod
-    def open(cls, store: Store, password: str) -> "Repository":
-        """Open a repository without reading its index. Raises WrongPassword, RepositoryNotFound, StoreError."""
+    def open(cls, store: Store, password: str, derived: DerivedKeys | None = None) -> "Repository":
+        """Open a repository without reading its index. Raises WrongPassword, RepositoryNotFound, StoreError.
+
+        `derived`: keys that passwords were derived to before, which is slow on purpose; this one is added.
+        """
         try:
             sealed = store.get(FileKind.CONFIG, "")
         except (FileMissing, BucketMissing) as error:
             raise RepositoryNotFound(f"there is no repository at {store.location}") from error
-        opened = open_key(store, password)
+        opened = open_key(store, password, derived)
         key = SealingKey(opened.material)
         return cls(store, key, opened.name, RepositoryConfig.decode(key.open(sealed)))
 

@@ -21,11 +21,11 @@ from engine.commands.check import check
 from engine.commands.forget import forget
 from engine.commands.prune import PruneOptions, prune
 from engine.errors import BucketMissing, EngineError, LockLost, RepositoryLocked, StoreError
-from engine.repository import Repository as EngineRepository
 from records.events import emit
 from records.models import Event, MaintenanceRun, State
 from records.publishing import publish_after_commit
 from storage.models import Repository
+from storage.repositories import open_with
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def _tell(run: MaintenanceRun, level: int, what: object) -> None:
 def _work(run: MaintenanceRun) -> dict[str, Any]:
     row = run.repository
     store = open_store(row.location, credentials=row.tenant.credentials)
-    repository = EngineRepository.open(store, row.password)
+    repository = open_with(store, row)
     try:
         if run.kind == MaintenanceRun.Kind.FORGET:
             snapshots = [str(snapshot) for snapshot in run.arguments.get("snapshots", [])]

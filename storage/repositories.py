@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from engine.backends import open_store
 from engine.backends.patience import Patience
 from engine.errors import EngineError, RepositoryExists, StoreError, WrongPassword
+from engine.keys import DerivedKeys
 from engine.repository import Repository as EngineRepository
 from engine.store import Store
 from storage.models import Repository, Tenant
@@ -73,6 +74,14 @@ def open_repository(row: Repository) -> EngineRepository:
     return _open_repositories.get(row)
 
 
+def open_with(store: Store, row: Repository) -> EngineRepository:
+    """Return the repository, opened anew with a store of the caller's; its password is derived but once in this process.
+
+    Raises EngineError: RepositoryNotFound, WrongPassword, StoreError.
+    """
+    return EngineRepository.open(store, row.password, _derived_keys)
+
+
 class _OpenRepositories:
     """The repositories used last; one that changed in the database is opened anew."""
 
@@ -94,7 +103,7 @@ class _OpenRepositories:
         # Only those who want this one wait for its key.
         with slot.lock:
             if slot.repository is None:
-                slot.repository = EngineRepository.open(repository_store(row), row.password)
+                slot.repository = open_with(repository_store(row), row)
             return slot.repository
 
 
@@ -106,6 +115,8 @@ class _Slot:
 
 
 _open_repositories = _OpenRepositories(KEPT_OPEN)
+# Some 200 bytes for each repository that this process has ever opened.
+_derived_keys: DerivedKeys = {}
 
 
 def _identity(row: Repository) -> str:

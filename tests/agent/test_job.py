@@ -1,6 +1,7 @@
 """A job is claimed, run in a child process, reported while it runs, and finished as what it was."""
 
 import errno
+import json
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ from agent.center import Center
 from agent.job import run_job, running_jobs
 from agent.outbox import deliver_reports
 from engine.backends import open_store
+from engine.commands.key import change_password
 from engine.commands.snapshots import list_snapshots
 from engine.compare import compare_trees
 from engine.repository import Repository
@@ -158,6 +160,38 @@ def test_no_secret_stands_in_the_childs_arguments_or_environment(
     thread.join(30)
     assert PASSWORD.encode() not in seen
     assert TOKEN.encode() not in seen
+
+
+def test_the_key_of_a_repository_is_derived_for_its_first_job_alone_and_stands_in_no_file(
+    center: FakeCenter, tmp_path: Path, source: Path, repository: Path, backup_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[dict[str, Any]] = []
+    note = agent_job._Attempt._note
+    monkeypatch.setattr(agent_job._Attempt, "_note", lambda self, line: said.append(json.loads(line)) or note(self, line))
+    center.specification = backup_job(source)
+    for attempt in (1, 2):
+        run_job(Center(center.url, TOKEN), tmp_path, "backup-12", attempt)
+    assert [report["outcome"] for report in center.bodies("finish")] == ["success", "success"]
+    (derived,) = [one["keys"] for one in said if one["event"] == "derived"]
+    assert agent_job._derived_keys[str(repository)] == derived
+    (key,) = derived.values()
+    assert not any(key.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert key not in str(center.requests)
+
+
+def test_a_changed_password_is_derived_anew_and_the_old_key_forgotten(
+    center: FakeCenter, tmp_path: Path, source: Path, repository: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    old = agent_job._derived_keys[str(repository)]
+    change_password(Repository.open(open_store(str(repository)), PASSWORD), "another")
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 2)
+    center.specification["repository"]["password"] = "another"
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 3)
+    assert [report["outcome"] for report in center.bodies("finish")] == ["success", "failed", "success"]
+    new = agent_job._derived_keys[str(repository)]
+    assert (len(new), new.keys() & old.keys()) == (1, set())
 
 
 def test_a_file_that_cannot_be_read_makes_warnings(center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob) -> None:

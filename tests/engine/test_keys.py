@@ -1,5 +1,6 @@
 """Key files open with their password alone, with restic as with the engine."""
 
+import hashlib
 import json
 
 import pytest
@@ -66,3 +67,25 @@ def test_a_place_without_keys_is_no_repository(store):
 def test_the_password_is_in_no_key_file(store):
     name = add_key(store, "a long password", KeyMaterial.generate()).name
     assert b"a long password" not in store.get(FileKind.KEYS, name)
+
+
+def test_what_a_password_was_derived_to_opens_its_key_again_without_deriving_and_no_other_password_does(store, monkeypatch):
+    first, derived = add_key(store, "word", KeyMaterial.generate()), {}
+    assert open_key(store, "word", derived) == first
+    counted, scrypt = [], hashlib.scrypt
+    monkeypatch.setattr(hashlib, "scrypt", lambda *args, **more: counted.append(args[0]) or scrypt(*args, **more))
+    assert open_key(store, "word", derived) == first
+    assert counted == []
+    with pytest.raises(WrongPassword):
+        open_key(store, "other", derived)
+    assert len(derived) == 1, "a password that opens nothing is not worth keeping"
+
+
+def test_a_password_that_was_changed_is_noticed_though_the_key_of_the_old_one_is_kept(store):
+    old, derived = add_key(store, "word", KeyMaterial.generate()), {}
+    open_key(store, "word", derived)
+    add_key(store, "new", old.material)
+    store.delete(FileKind.KEYS, old.name)
+    with pytest.raises(WrongPassword):
+        open_key(store, "word", derived)
+    assert open_key(store, "new", derived).material == old.material

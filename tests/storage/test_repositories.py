@@ -1,5 +1,6 @@
 """Repositories: made once at a place, and opened once in a process."""
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -11,7 +12,7 @@ from engine.backends.patience import Patience
 from engine.errors import RepositoryExists, StoreError, WrongPassword
 from engine.repository import Repository as EngineRepository
 from storage.models import Endpoint, Repository, Tenant
-from storage.repositories import ensure_repository, open_repository
+from storage.repositories import ensure_repository, open_repository, open_with, repository_store
 
 
 @pytest.fixture
@@ -93,15 +94,22 @@ def test_threads_share_one_opened_repository(tenant, monkeypatch) -> None:
     opened = []
     real = EngineRepository.open
 
-    def count(store, password):
-        opened.append(password)
-        return real(store, password)
+    def count(*arguments):
+        opened.append(arguments)
+        return real(*arguments)
 
     monkeypatch.setattr(EngineRepository, "open", count)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _number: open_repository(row), range(8)))
     assert len({id(repository) for repository in found}) == 1
     assert len(opened) == 1
+
+
+def test_a_password_is_derived_once_in_a_process(tenant, monkeypatch) -> None:
+    row = ensure_repository(tenant, "bucket")
+    open_with(repository_store(row), row)
+    monkeypatch.setattr(hashlib, "scrypt", lambda *arguments, **more: pytest.fail("it was derived again"))
+    open_with(repository_store(row), row)
 
 
 def test_one_that_changed_is_opened_anew(tenant) -> None:
