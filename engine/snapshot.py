@@ -36,7 +36,11 @@ class SnapshotFiles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSummary:
-    """What the run that made a snapshot counted; bytes of content, `data_added_packed` as stored."""
+    """What the run that made a snapshot counted; bytes of content, `data_added_packed` as stored.
+
+    `errors`: how often something could not be read, or changed meanwhile, so that the snapshot is incomplete. That field is ours
+    alone, and is not written if it is 0; restic does not heed it, and drops it from snapshots that it changes or copies.
+    """
 
     backup_start: datetime
     backup_end: datetime
@@ -52,6 +56,7 @@ class SnapshotSummary:
     data_added_packed: int = 0
     total_files_processed: int = 0
     total_bytes_processed: int = 0
+    errors: int = 0
 
 
 _COUNTS = tuple(SnapshotSummary.__slots__[2:])
@@ -83,6 +88,11 @@ class Snapshot:
     def short_id(self) -> str:
         return self.id[:8]
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the run that made it said that something is missing, or not as it was."""
+        return self.summary is not None and self.summary.errors > 0
+
     def has_tags(self, tags: Iterable[str]) -> bool:
         """Whether it has all of these tags; the tag "" means having none, whatever follows it."""
         for tag in tags:
@@ -113,7 +123,8 @@ class Snapshot:
         if self.program_version:
             fields.append(f'"program_version":{go_string(self.program_version)}')
         if self.summary:
-            counts = ",".join(f'"{name}":{getattr(self.summary, name)}' for name in _COUNTS)
+            counted = ((name, getattr(self.summary, name)) for name in _COUNTS)
+            counts = ",".join(f'"{name}":{count}' for name, count in counted if count or name != "errors")
             start, end = format_time(self.summary.backup_start), format_time(self.summary.backup_end)
             fields.append(f'"summary":{{"backup_start":"{start}","backup_end":"{end}",{counts}}}')
         return replace_undecodable("{" + ",".join(fields) + "}").encode("utf-8", "replace")

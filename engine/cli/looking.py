@@ -22,7 +22,8 @@ def snapshots(run: Run) -> int:
         return DONE
     for one in found:
         tags = f"  [{','.join(one.tags)}]" if one.tags else ""
-        print(f"{one.short_id}  {one.time.astimezone(UTC):%Y-%m-%d %H:%M:%S}  {one.hostname}  {' '.join(one.paths)}{tags}")
+        mark = "  incomplete" if one.is_incomplete else ""
+        print(f"{one.short_id}  {one.time.astimezone(UTC):%Y-%m-%d %H:%M:%S}  {one.hostname}  {' '.join(one.paths)}{tags}{mark}")
     print(f"{len(found)} snapshots")
     return DONE
 

@@ -55,7 +55,8 @@ def backup(run: Run) -> int:
         f"files: {summary.files_new} new, {summary.files_changed} changed, {summary.files_unmodified} unmodified\n"
         f"added: {size_text(summary.bytes_added)} ({size_text(summary.bytes_stored)} stored)\n"
         f"processed: {summary.files_total} files, {size_text(summary.bytes_total)} in {summary.duration_s:.1f} s\n"
-        f"snapshot {(summary.snapshot_id or '')[:8]} saved",
+        f"snapshot {summary.snapshot_id[:8]} saved"
+        + (f", incomplete: {summary.errors} entries could not be read as they were" if summary.errors else ""),
     )
     return INCOMPLETE if summary.errors else DONE
 

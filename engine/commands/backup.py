@@ -1,6 +1,7 @@
 """backup: take a snapshot of paths of this machine.
 
-What cannot be read is reported and left out, and the snapshot is written all the same; `errors` in the summary says how often.
+What cannot be read is reported and left out, and the snapshot is written all the same; `errors` in the summary, also in that of
+the snapshot itself, says how often.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PROGRAM_VERSION = "backupcenter 0.1.0"
 class BackupSummary:
     """What a backup did. `bytes_total`: content of all files; `bytes_added`: new content and trees; `bytes_stored`: as packed."""
 
-    snapshot_id: str | None
+    snapshot_id: str
     files_new: int
     files_changed: int
     files_unmodified: int
@@ -134,6 +135,7 @@ def backup(
             data_added_packed=stored,
             total_files_processed=counts.files_total,
             total_bytes_processed=counts.bytes_total,
+            errors=meter.errors,
         )
         snapshot = Snapshot(
             time=taken,

@@ -1,6 +1,7 @@
 """A backup meets files that change, vanish or cannot be read, a wish to stop, and dying processes: it says so and does no harm."""
 
 import errno
+import json
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,7 @@ from engine.commands.dump import dump_file
 from engine.commands.ls import find_node
 from engine.errors import Cancelled, StoreError
 from engine.repository import Repository
+from engine.snapshot import find_snapshot
 from engine.store import FileKind
 from tests.engine.conftest import PASSWORD
 
@@ -243,6 +245,21 @@ def test_a_backup_that_could_read_none_of_its_targets_leaves_no_empty_snapshot(r
             backup(repository, targets, host="h")
     monkeypatch.undo()
     assert len(os.listdir(location / "snapshots")) == len(also)
+
+
+@pytest.mark.restic
+def test_a_snapshot_that_misses_something_is_marked_and_restic_takes_it_all_the_same(
+    repository, location, source, monkeypatch, restic
+):
+    with monkeypatch.context() as patch:
+        on_opening(patch, batch, b"small-3", refuse)
+        first = backup(repository, [source], host="h")
+    second = backup(repository, [source], host="h")
+    assert [find_snapshot(repository, one.snapshot_id).is_incomplete for one in (first, second)] == [True, False]
+    restic(location, "check")
+    restic(location, "forget", second.snapshot_id)
+    report = json.loads(restic(location, "backup", "--json", "--host", "h", source).splitlines()[-1])
+    assert (report["files_unmodified"], report["files_new"]) == (20, 1)
 
 
 def test_a_missing_target_is_reported_and_the_others_are_backed_up(repository, source, tmp_path):

@@ -126,6 +126,11 @@ def test_unreadable_files_make_a_backup_incomplete(engine, source, tmp_path):
     assert status == 3
     (message,) = only_json(err)
     assert (message["message_type"], message["item"]) == ("error", str(tmp_path / "not there"))
+    assert b"saved, incomplete: 1 entries could not be read as they were\n" in engine("backup", source, tmp_path / "not there")[1]
+    engine("backup", source)
+    assert [line.endswith(b"  incomplete") for line in engine("snapshots")[1].splitlines()[:-1]] == [True, True, False]
+    listed = json.loads(engine("snapshots", "--json")[1])
+    assert [one["summary"].get("errors", 0) for one in listed] == [1, 1, 0]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,14 @@ def test_a_snapshot_survives_saving_with_its_summary():
     assert loaded.summary == saved.summary
 
 
+def test_an_incomplete_snapshot_says_so_and_a_complete_one_is_as_restic_writes_it():
+    complete, incomplete = (snapshot(summary=SnapshotSummary(NOON, NOON, errors=errors)) for errors in (0, 2))
+    assert b"errors" not in complete.encode()
+    assert incomplete.encode().endswith(b',"total_bytes_processed":0,"errors":2}}')
+    loaded = [Snapshot.decode(one.encode(), "f" * 64) for one in (complete, incomplete, snapshot())]
+    assert [one.is_incomplete for one in loaded] == [False, True, False]
+
+
 def test_unknown_fields_and_absent_ones_are_no_damage():
     raw = {"time": "2022-01-01T00:00:00.5+01:00", "tree": TREE.hex(), "paths": None, "future": {}}
     loaded = Snapshot.decode(json.dumps(raw).encode(), "f" * 64)
