@@ -1,19 +1,20 @@
 """Check a repository: that everything the snapshots name is there, and with `read_data` that every byte is what it was.
 
-Structure: every index file can be read, every pack it names exists and is as large as its blobs need, every tree and every
-blob that a snapshot leads to is in the index. Data: every pack has the hash that is its name, a header that agrees with the
-index, and blobs that are what their ids say.
+Structure: every key file is what it was, every index file can be read, every pack it names exists and is as large as its blobs
+need, every tree and every blob that a snapshot leads to is in the index. Data: every pack has the hash that is its name, a header
+that agrees with the index, and blobs that are what their ids say.
 """
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from engine.blob import BlobType, PackedBlob
 from engine.errors import Cancelled, DataDamaged, EngineError, StoreError
 from engine.index import decode_index
+from engine.keys import KeyFile
 from engine.pack import LENGTH_SIZE, decode_header, header_size, sealed_header_length
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
@@ -66,6 +67,7 @@ class _Check:
         # First, since the index that is read afterwards has all that these need; of a backup that ends now it has less.
         names = [name for name, _ in self.repository.store.list(FileKind.SNAPSHOTS)]
         with ThreadPoolExecutor(READERS, thread_name_prefix="check") as readers:
+            self.check_keys()
             self.read_index()
             sizes = self.check_packs()
             self.check_snapshots(readers, names)
@@ -74,6 +76,17 @@ class _Check:
                 self.check_data(readers, {pack_id: sizes[pack_id] for pack_id in choose(present)})
         self.report.packs, self.report.blobs = len(self.indexed), len(self.repository.index)
         return self.report
+
+    def check_keys(self) -> None:
+        """Look at all keys, since those of other passwords are missed only when they are needed."""
+        for name, _ in self.repository.store.list(FileKind.KEYS):
+            try:
+                content = self.repository.store.get(FileKind.KEYS, name)
+                if hashlib.sha256(content).hexdigest() != name:
+                    raise DataDamaged("its content is not what its name says")
+                KeyFile.parse(content)
+            except EngineError as error:
+                self.problem(f"key {name}: {error}")
 
     def read_index(self) -> None:
         for name, _ in self.repository.store.list(FileKind.INDEX):
@@ -156,8 +169,10 @@ class _Check:
         self.meter.phase = "reading packs"
         self.meter.files_done, self.meter.files_total = 0, len(sizes)
         self.meter.bytes_done, self.meter.bytes_total = 0, sum(sizes.values())
-        for some in _batches(sizes, READERS):
+        packs = list(sizes)
+        for at in range(0, len(packs), READERS):
             self.check_cancelled()
+            some = packs[at : at + READERS]
             for pack_id, problems in zip(some, readers.map(self.check_pack, some), strict=True):
                 for problem in problems:
                     self.problem(f"pack {pack_id.hex()}: {problem}")
@@ -194,14 +209,3 @@ class _Check:
     def check_cancelled(self) -> None:
         if self.cancel.is_set():
             raise Cancelled
-
-
-def _batches(items: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
