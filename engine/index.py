@@ -117,7 +117,7 @@ class Index:
 
 
 def encode_index(packs: Iterable[IndexedPack], supersedes: Iterable[str] = ()) -> bytes:
-    """Return the JSON of an index file. `supersedes`: names of the index files that it replaces."""
+    """Return the JSON of an index file. `supersedes`: names of the index files that it and those written before it replace."""
     replaced = list(supersedes)
     beginning = f'"supersedes":{json.dumps(replaced, separators=(",", ":"))},' if replaced else ""
     # Put together as text: dictionaries of every blob would take several times the memory of the file.

@@ -8,7 +8,7 @@ processes own a PackWriter each and hand their finished packs to the one process
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from engine.blob import BlobType
@@ -46,18 +46,19 @@ class IndexWriter:
             packs = self._take() if is_due else []
         self._write(packs)
 
-    def flush(self) -> None:
+    def flush(self, supersedes: Iterable[str] = ()) -> None:
+        """Write what no index file names yet; `supersedes`: names of the index files that this one and those before it replace."""
         with self._lock:
             packs = self._take()
-        self._write(packs)
+        self._write(packs, supersedes)
 
     def _take(self) -> list[IndexedPack]:
         packs, self._packs, self._blobs, self._begun = self._packs, [], 0, time.monotonic()
         return packs
 
-    def _write(self, packs: list[IndexedPack]) -> None:
+    def _write(self, packs: list[IndexedPack], supersedes: Iterable[str] = ()) -> None:
         if packs:
-            self._save_file(FileKind.INDEX, encode_index(packs))
+            self._save_file(FileKind.INDEX, encode_index(packs, supersedes))
 
 
 def seal_blob(key: SealingKey, data: Buffer, version: int) -> tuple[bytearray, int]:

@@ -13,8 +13,8 @@ what the index files in the store say.
 
 Why it may be cut off at any instant: a pack is stored before an index file names it, the new index files are there before
 the old ones go, and a pack goes when no index file names it any more. What is left over in between (packs in no index, blobs
-and packs that are listed twice) harms nobody, and the next prune clears it away. New index files do not say what they
-supersede: restic does not heed it, and an old one is true as long as it is there.
+and packs that are listed twice) harms nobody, and the next prune clears it away. Only the last of the new index files says which
+ones they all supersede: who heeds that, as restic does not, must not meet it before the others are there.
 """
 
 import threading
@@ -257,19 +257,20 @@ class _Prune:
         blobs = 0
         for name, listed in self.inventory.read_index(sorted(replaced)):
             for pack, number in zip(listed, files[name].packs, strict=True):
-                if number != NOT_NEEDED and not doomed[number]:
-                    pending.append(pack)
-                    blobs += len(pack.blobs)
+                if number == NOT_NEEDED or doomed[number]:
+                    continue
                 if blobs >= BLOBS_PER_FILE:
                     self.save_index(pending, lock)
                     pending, blobs = [], 0
+                pending.append(pack)
+                blobs += len(pack.blobs)
         if pending:
-            self.save_index(pending, lock)
+            self.save_index(pending, lock, supersedes=sorted(replaced))
         return sorted(replaced)
 
-    def save_index(self, packs: list[IndexedPack], lock: Lock) -> None:
+    def save_index(self, packs: list[IndexedPack], lock: Lock, supersedes: Sequence[str] = ()) -> None:
         lock.require_held()
-        self.repository.save_file(FileKind.INDEX, encode_index(packs))
+        self.repository.save_file(FileKind.INDEX, encode_index(packs, supersedes))
 
     def delete_packs(self, packs: list[bytes], lock: Lock) -> None:
         self.delete_files(FileKind.DATA, [pack.hex() for pack in packs], lock)

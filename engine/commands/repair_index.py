@@ -91,9 +91,10 @@ def repair_index(
             elif any(packs.get(pack.id, truth) != truth for packs in files.values()):
                 report.corrected.append(pack.id.hex())
         report.gone = [pack_id.hex() for pack_id in sorted(indexed - stored.keys())]
-        writer.flush()
-        _check_cancelled(cancelled)
         replaced = [*sorted(obsolete), *(name for name, _ in report.damaged_files)]
+        # With the last file alone: whoever heeds it must not meet it before the others are there.
+        writer.flush(supersedes=replaced)
+        _check_cancelled(cancelled)
         for name in replaced:
             lock.require_held()
             repository.store.delete(FileKind.INDEX, name)

@@ -1,6 +1,7 @@
 """A prune gives back what no snapshot needs, keeps all that one does, and changes nothing where anything is amiss."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -181,6 +182,19 @@ def test_index_files_of_many_backups_are_put_together(filled):
     assert len(list((filled / "index").iterdir())) == 3
     prune(opened(filled), PruneOptions(UnusedLimit()))
     assert len(list((filled / "index").iterdir())) == 1
+
+
+def test_only_the_last_of_the_new_index_files_says_what_they_all_supersede(filled, monkeypatch):
+    monkeypatch.setattr("engine.commands.prune.BLOBS_PER_FILE", 1)
+    before, saved = {path.name for path in (filled / "index").iterdir()}, []
+    repository = opened(filled)
+    save = repository.save_file
+    repository.save_file = lambda kind, payload: saved.append((kind, payload)) or save(kind, payload)
+    prune(repository, PruneOptions(UnusedLimit(percent=0), max_repack_size=50_000))
+    rewritten = [json.loads(payload) for kind, payload in saved if kind is FileKind.INDEX]
+    assert len(rewritten) > 2
+    assert ["supersedes" in file for file in rewritten] == [False] * (len(rewritten) - 1) + [True]
+    assert set(rewritten[-1]["supersedes"]) == before - {path.name for path in (filled / "index").iterdir()}
 
 
 @pytest.mark.restic

@@ -111,6 +111,8 @@ def test_an_index_file_with_a_flipped_bit_is_replaced(filled, restic, at):
     report = repair_index(opened(filled))
     assert ([name for name, _ in report.damaged_files], report.files_replaced) == ([damaged], 1)
     assert damaged not in names(filled, FileKind.INDEX)
+    contents = [opened(filled).load_file(FileKind.INDEX, name) for name in names(filled, FileKind.INDEX)]
+    assert [damaged] in [json.loads(content).get("supersedes") for content in contents]
     assert blobs(filled) == before
     restic(filled, "check", "--read-data")
 
