@@ -11,7 +11,7 @@ import os
 import threading
 import time as clock
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from engine.allocation import keep_freed_buffers
@@ -156,14 +156,8 @@ def backup(
     meter.report()
     return BackupSummary(
         snapshot_id=snapshot_id,
-        files_new=counts.files_new,
-        files_changed=counts.files_changed,
-        files_unmodified=counts.files_unmodified,
-        dirs_new=counts.dirs_new,
-        dirs_changed=counts.dirs_changed,
-        dirs_unmodified=counts.dirs_unmodified,
+        **asdict(counts),
         files_total=counts.files_total,
-        bytes_total=counts.bytes_total,
         bytes_added=summary.data_added,
         bytes_stored=stored,
         errors=meter.errors,
