@@ -235,20 +235,15 @@ def iter_snapshots(files: SnapshotFiles, on_damaged: OnDamaged | None = None) ->
 
 
 def find_snapshot(
-    files: SnapshotFiles,
-    name: str,
-    *,
-    host: str | None = None,
-    paths: Sequence[str] = (),
-    on_damaged: OnDamaged | None = None,
+    files: SnapshotFiles, name: str, only: SnapshotFilter = EVERY_SNAPSHOT, *, on_damaged: OnDamaged | None = None
 ) -> Snapshot:
     """The one snapshot that `name` means: an id, the beginning of one, or ``latest``.
 
-    `host` and `paths` narrow ``latest`` down, which is the newest of those that can be read if `on_damaged` is told of the
-    others. Raises SnapshotNotFound when none fits, or a prefix fits several; DataDamaged.
+    `only` narrows ``latest`` down, which is the newest of those that can be read if `on_damaged` is told of the others. Raises
+    SnapshotNotFound when none fits, or a prefix fits several; DataDamaged.
     """
     if name == "latest":
-        found = latest_snapshot(iter_snapshots(files, on_damaged), host=host, paths=paths)
+        found = latest_snapshot(iter_snapshots(files, on_damaged), only)
         if found is None:
             raise SnapshotNotFound("there is no snapshot yet that fits")
         return found
@@ -269,7 +264,7 @@ def find_snapshots(files: SnapshotFiles, names: Sequence[str], only: SnapshotFil
         found = {snapshot.id: snapshot for snapshot in iter_snapshots(files) if only.matches(snapshot)}
     else:
         refuse_idle_filter(names, only)
-        found = {snapshot.id: snapshot for snapshot in (_find(files, name, only) for name in names)}
+        found = {snapshot.id: snapshot for snapshot in (find_snapshot(files, name, only) for name in names)}
     return sorted(found.values(), key=lambda snapshot: (snapshot.time, snapshot.id))
 
 
@@ -279,31 +274,11 @@ def refuse_idle_filter(names: Sequence[str], only: SnapshotFilter) -> None:
         raise EngineError("snapshots that are named are taken whatever they are: give no filter with them")
 
 
-def _find(files: SnapshotFiles, name: str, only: SnapshotFilter) -> Snapshot:
-    if name != "latest":
-        return find_snapshot(files, name)
-    found = latest_snapshot(filter(only.matches, iter_snapshots(files)))
-    if found is None:
-        raise SnapshotNotFound("there is no snapshot yet that fits")
-    return found
-
-
 def latest_snapshot(
-    snapshots: Iterable[Snapshot],
-    *,
-    host: str | None = None,
-    paths: Sequence[str] = (),
-    not_after: datetime | None = None,
+    snapshots: Iterable[Snapshot], only: SnapshotFilter = EVERY_SNAPSHOT, *, not_after: datetime | None = None
 ) -> Snapshot | None:
-    """The newest of the snapshots of a host that contains all the paths. It is the parent of the next of them."""
-    wanted = _paths_as_stored(paths)
-    fitting = (
-        snapshot
-        for snapshot in snapshots
-        if (host is None or snapshot.hostname == host)
-        and wanted <= set(snapshot.paths)
-        and (not_after is None or snapshot.time <= not_after)
-    )
+    """The newest of the snapshots that `only` means. Of one host and all its paths, it is the parent of the next of them."""
+    fitting = (snapshot for snapshot in filter(only.matches, snapshots) if not_after is None or snapshot.time <= not_after)
     return max(fitting, key=lambda snapshot: snapshot.time, default=None)
 
 

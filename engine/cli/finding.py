@@ -14,7 +14,7 @@ from engine.cli.run import DONE, FAILED, Run, Verb
 from engine.errors import EngineError
 from engine.gotime import format_ns, format_time
 from engine.node import Node, mode_text
-from engine.snapshot import Snapshot
+from engine.snapshot import Snapshot, find_snapshots
 from engine.terminal import size_text
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _TIMES = [f"{date}{time}" for date in ("%Y-%m-%d", "%d.%m.%Y") for time in ("", 
 
 def find(run: Run) -> int:
     from engine.commands import find as command
-    from engine.commands.snapshots import choose_snapshots
 
     options, repository = run.options, run.open()
     if options.oldest and options.newest and options.oldest > options.newest:
@@ -38,7 +37,7 @@ def find(run: Run) -> int:
         failed.append(path)
         run.tell_unreadable(path, reason)
 
-    snapshots = choose_snapshots(repository, options.snapshot, snapshot_filter(options))
+    snapshots = find_snapshots(repository, options.snapshot, snapshot_filter(options))
     if not options.reverse:
         snapshots.reverse()
     repository.load_index()

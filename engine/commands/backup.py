@@ -29,7 +29,15 @@ from engine.filter import compile_patterns
 from engine.keys import user_name
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
-from engine.snapshot import Snapshot, SnapshotSummary, find_snapshot, iter_snapshots, latest_snapshot, save_snapshot
+from engine.snapshot import (
+    Snapshot,
+    SnapshotFilter,
+    SnapshotSummary,
+    find_snapshot,
+    iter_snapshots,
+    latest_snapshot,
+    save_snapshot,
+)
 
 AUTO_PARENT = "auto"
 PROGRAM_VERSION = "backupcenter 0.1.0"
@@ -216,10 +224,10 @@ def _choose_parent(
         return None
     if parent != AUTO_PARENT:
         return find_snapshot(repository, parent)
-    paths = [os.fsdecode(target) for target in targets]
+    paths = tuple(map(os.fsdecode, targets))
 
     def tell(name: str, error: DataDamaged) -> None:
         # No error of this backup: it misses nothing.
         on_unreadable(f"snapshots/{name}".encode(), str(error))
 
-    return latest_snapshot(iter_snapshots(repository, tell), host=host, paths=paths, not_after=taken)
+    return latest_snapshot(iter_snapshots(repository, tell), SnapshotFilter((host,), paths=paths), not_after=taken)

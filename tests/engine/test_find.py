@@ -12,11 +12,10 @@ from engine.blob import BlobType
 from engine.commands.backup import backup
 from engine.commands.find import find, find_objects, pack_contents
 from engine.commands.ls import find_node
-from engine.commands.snapshots import choose_snapshots
 from engine.errors import Cancelled, EngineError, SnapshotNotFound
 from engine.node import Node
 from engine.repository import Repository
-from engine.snapshot import Snapshot, SnapshotFilter, load_snapshot, save_snapshot
+from engine.snapshot import Snapshot, SnapshotFilter, find_snapshots, load_snapshot, save_snapshot
 from tests.engine.conftest import PASSWORD
 from tests.engine.trees import save_tree
 
@@ -202,7 +201,7 @@ def test_snapshots_are_chosen_by_names_or_by_host_tags_and_paths(repository, tre
     newest, oldest = saved
 
     def chosen(*names, **only):
-        return choose_snapshots(repository, names, SnapshotFilter(**only))
+        return find_snapshots(repository, names, SnapshotFilter(**only))
 
     assert chosen() == [oldest, newest]
     assert chosen(oldest.short_id, newest.id, oldest.id) == [oldest, newest]
@@ -213,7 +212,7 @@ def test_snapshots_are_chosen_by_names_or_by_host_tags_and_paths(repository, tre
     assert chosen(tags=(("a", "c"),)) == chosen(tags=(("",),)) == chosen(paths=("/elsewhere",)) == []
     with pytest.raises(SnapshotNotFound, match="no snapshot yet that fits"):
         chosen("latest", hosts=("three",))
-    with pytest.raises(EngineError, match="either named, or chosen"):
+    with pytest.raises(EngineError, match="give no filter with them"):
         chosen(oldest.id, hosts=("two",))
 
 

@@ -6,7 +6,15 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from engine.errors import DataDamaged, FileMissing, SnapshotNotFound
-from engine.snapshot import Snapshot, SnapshotSummary, find_snapshot, latest_snapshot, load_snapshot, save_snapshot
+from engine.snapshot import (
+    Snapshot,
+    SnapshotFilter,
+    SnapshotSummary,
+    find_snapshot,
+    latest_snapshot,
+    load_snapshot,
+    save_snapshot,
+)
 
 TREE = bytes(range(32))
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -95,7 +103,7 @@ def test_a_snapshot_is_found_by_id_by_prefix_and_as_latest():
     assert find_snapshot(files, first).id == first
     assert find_snapshot(files, second[:8]).id == second
     assert find_snapshot(files, "latest").id == second
-    assert find_snapshot(files, "latest", host="h").id == first
+    assert find_snapshot(files, "latest", SnapshotFilter(hosts=("h",))).id == first
 
 
 @pytest.mark.parametrize("name", ["", "0", "ffff", "latest"])
@@ -113,7 +121,8 @@ def test_the_parent_is_the_newest_of_the_host_that_has_all_the_paths():
     newer = snapshot(NOON + timedelta(hours=1), paths=("/data",), id="newer")
     foreign = snapshot(NOON + timedelta(hours=2), host="other", id="foreign")
     all_of_them = [newer, foreign, older]
-    assert latest_snapshot(all_of_them, host="h", paths=["/data"]).id == "newer"
-    assert latest_snapshot(all_of_them, host="h", paths=["/home", "/data"]).id == "older"
-    assert latest_snapshot(all_of_them, host="h", paths=["/data"], not_after=NOON).id == "older"
-    assert latest_snapshot(all_of_them, host="h", paths=["/etc"]) is None
+    data, both, other = (SnapshotFilter(("h",), paths=paths) for paths in (("/data",), ("/home", "/data"), ("/etc",)))
+    assert latest_snapshot(all_of_them, data).id == "newer"
+    assert latest_snapshot(all_of_them, both).id == "older"
+    assert latest_snapshot(all_of_them, data, not_after=NOON).id == "older"
+    assert latest_snapshot(all_of_them, other) is None
