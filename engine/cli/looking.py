@@ -7,16 +7,19 @@ import sys
 from dataclasses import asdict
 from datetime import UTC
 
+from engine.cli.options import filter_arguments, snapshot_filter
 from engine.cli.run import DONE, Run, Verb, snapshot_message
+from engine.errors import DataDamaged
 from engine.terminal import size_text
 
 
 def snapshots(run: Run) -> int:
     from engine.commands.snapshots import list_snapshots
 
-    found = list_snapshots(
-        run.open(), on_damaged=lambda name, error: run.tell_unreadable(f"snapshots/{name}".encode(), str(error))
-    )
+    def tell(name: str, error: DataDamaged) -> None:
+        run.tell_unreadable(f"snapshots/{name}".encode(), str(error))
+
+    found = list_snapshots(run.open(), snapshot_filter(run.options), on_damaged=tell)
     if run.options.json:
         print(json.dumps(list(map(snapshot_message, found))))
         return DONE
@@ -26,6 +29,10 @@ def snapshots(run: Run) -> int:
         print(f"{one.short_id}  {one.time.astimezone(UTC):%Y-%m-%d %H:%M:%S}  {one.hostname}  {' '.join(one.paths)}{tags}{mark}")
     print(f"{len(found)} snapshots")
     return DONE
+
+
+def _snapshots_arguments(parser: argparse.ArgumentParser) -> None:
+    filter_arguments(parser, "--host", "-H")
 
 
 def ls(run: Run) -> int:
@@ -82,7 +89,7 @@ def _cat_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 VERBS = (
-    Verb("snapshots", "list snapshots", snapshots),
+    Verb("snapshots", "list snapshots", snapshots, _snapshots_arguments),
     Verb("ls", "list what a snapshot holds", ls, _ls_arguments),
     Verb("stats", "count", stats, _stats_arguments),
     Verb("cat", "show a piece of the repository", cat, _cat_arguments),

@@ -79,6 +79,18 @@ def test_json_has_the_fields_that_restic_gives(engine, source, tmp_path):
     assert only_json(out)[-1]["total_size"] == 11
 
 
+def test_snapshots_are_listed_of_a_host_with_a_tag_or_a_path(engine, source):
+    for host, tag in (("one", "a"), ("two", "a"), ("two", "b")):
+        engine("backup", source, "--host", host, "--tag", tag)
+
+    def listed(*words):
+        return [(one["hostname"], one["tags"]) for one in only_json(engine("snapshots", "--json", *words)[1])[0]]
+
+    assert listed("-H", "two", "--tag", "a", "--path", source) == [("two", ["a"])]
+    assert listed("--host", "one", "--host", "two") == [("one", ["a"]), ("two", ["a"]), ("two", ["b"])]
+    assert listed("--path", "/elsewhere") == []
+
+
 def test_a_prune_tells_in_restics_shape_and_in_words_what_goes(engine, source, location):
     engine("backup", source)
     for snapshot in (location / "snapshots").iterdir():
