@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from engine import cli
-from engine.cli.run import FAILED, INTERRUPTED, Run, Verb
+from engine import cli, errors
+from engine.cli.run import FAILED, INTERRUPTED, LOCKED, NO_REPOSITORY, WRONG_PASSWORD, Run, Verb
 from engine.errors import Cancelled, EngineError
 
 # A module is imported only if one of its words is there: all of them would take as long as a small backup.
@@ -21,6 +21,11 @@ WORDS_OF_MODULES = {
     "keeping": {"check", "forget", "prune"},
     "repairing": {"repair"},
     "access": {"key", "unlock"},
+}
+STATUSES: dict[type[EngineError], int] = {
+    errors.RepositoryNotFound: NO_REPOSITORY,
+    errors.RepositoryLocked: LOCKED,
+    errors.WrongPassword: WRONG_PASSWORD,
 }
 
 
@@ -35,18 +40,15 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except Cancelled:
-        run.fail("interrupted")
-        return INTERRUPTED
+        return run.fail("interrupted", INTERRUPTED)
     except EngineError as error:
-        run.fail(str(error))
-        return FAILED
+        return run.fail(str(error), STATUSES.get(type(error), FAILED))
     except BrokenPipeError:
         # Who reads our output has had enough; Python would complain once more when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        run.fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        return FAILED
+        return run.fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

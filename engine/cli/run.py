@@ -19,7 +19,7 @@ from engine.snapshot import Snapshot
 from engine.store import Store
 from engine.terminal import ProgressLine
 
-DONE, FAILED, INCOMPLETE, INTERRUPTED = 0, 1, 3, 130
+DONE, FAILED, INCOMPLETE, NO_REPOSITORY, LOCKED, WRONG_PASSWORD, INTERRUPTED = 0, 1, 3, 10, 11, 12, 130
 
 
 class Run:
@@ -104,8 +104,10 @@ class Run:
         message = {"message_type": "error", "error": {"message": reason}, "during": self.options.verb.name, "item": item}
         self.tell(message, f"{item}: {reason}")
 
-    def fail(self, sentence: str) -> None:
-        self.tell({"message_type": "exit_error", "code": FAILED, "message": sentence}, f"engine: {sentence}")
+    def fail(self, sentence: str, status: int = FAILED) -> int:
+        """Tell why the verb failed, and return the exit status."""
+        self.tell({"message_type": "exit_error", "code": status, "message": sentence}, f"engine: {sentence}")
+        return status
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,6 @@ def test_unreadable_files_make_a_backup_incomplete(engine, source, tmp_path):
     ("arguments", "sentence"),
     [
         (["ls", "0123abcd"], "there is no snapshot '0123abcd'"),
-        (["snapshots", "-r", "/nonexistent"], "there is no repository at /nonexistent"),
         (["restore", "latest", "-t", "/proc/none"], "there is no snapshot yet that fits"),
         (["snapshots", "--password-file", "/nonexistent"], "/nonexistent: No such file or directory"),
         (["snapshots", "-r", "s3:nothing"], "an S3 repository's address has the form s3:http[s]://host[:port]/bucket[/prefix]"),
@@ -203,7 +202,15 @@ def test_the_password_may_stand_in_a_file(engine, monkeypatch, tmp_path):
 def test_a_wrong_password_is_an_error_that_does_not_show_it(engine, monkeypatch, location):
     monkeypatch.setenv("RESTIC_PASSWORD", "another one")
     status, _, err = engine("snapshots")
-    assert (status, err.count(b"\n"), b"another one" in err) == (1, 1, False)
+    assert (status, err.count(b"\n"), b"another one" in err) == (12, 1, False)
+
+
+def test_what_scripts_may_want_to_tell_apart_has_a_status_of_its_own_as_with_restic(engine, repository, tmp_path):
+    status, _, err = engine("snapshots", "-r", tmp_path / "none")
+    assert (status, err) == (10, f"engine: there is no repository at {tmp_path}/none\n".encode())
+    with repository.lock(exclusive=True):
+        status, _, err = engine("check", "--json")
+    assert (status, only_json(err)[0]["code"]) == (11, 11)
 
 
 def test_no_repository_named_is_an_error(engine, monkeypatch):
