@@ -1,8 +1,10 @@
 """Blobs: the pieces of content that a repository stores once, and where a stored one lies.
 
-An id is the SHA-256 of the content, 32 raw bytes inside the engine, hexadecimal only at JSON's edge.
+An id is the SHA-256 of the content, 32 raw bytes inside the engine, hexadecimal only at JSON's edge. Specified in restic's design
+document, "Terminology" and "Pack Format".
 """
 
+import binascii
 from enum import IntEnum
 
 import msgspec
@@ -10,6 +12,14 @@ import msgspec
 from engine.crypto import OVERHEAD
 
 ID_SIZE = 32
+
+
+def parse_id(text: str) -> bytes:
+    """Return the id that 64 hexadecimal digits stand for. Raises ValueError."""
+    raw = binascii.unhexlify(text)
+    if len(raw) != ID_SIZE:
+        raise ValueError(f"an id of {len(raw)} bytes")
+    return raw
 
 
 class BlobType(IntEnum):

@@ -1,7 +1,7 @@
 """zstd as repositories of version 2 use it, and the choice not to compress what does not get smaller.
 
 A blob may be stored raw or as one zstd frame (RFC 8878); an unpacked file (index, snapshot, lock) begins with the byte 2
-if a frame follows, or is plain JSON.
+if a frame follows, or is plain JSON. Specified in restic's design document, "Unpacked Data Format" and "Pack Format".
 """
 
 import threading

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from engine.blob import ID_SIZE, BlobLocation, BlobType, PackedBlob
+from engine.blob import BlobLocation, BlobType, PackedBlob, parse_id
 from engine.blobtable import BlobRows, IdTable
 from engine.crypto import OVERHEAD
 from engine.errors import DataDamaged
@@ -141,10 +141,10 @@ def decode_index(content: bytes) -> Iterator[IndexedPack]:
     try:
         for pack in _decode_file(content).packs:
             blobs = [
-                PackedBlob(_TYPES[blob.type], _blob_id(blob.id), blob.offset, blob.length, blob.uncompressed_length)
+                PackedBlob(_TYPES[blob.type], parse_id(blob.id), blob.offset, blob.length, blob.uncompressed_length)
                 for blob in pack.blobs or ()
             ]
-            yield IndexedPack(_blob_id(pack.id), blobs)
+            yield IndexedPack(parse_id(pack.id), blobs)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise DataDamaged("an index file is damaged") from error
 
@@ -170,10 +170,3 @@ class _RawFile(msgspec.Struct):
 
 
 _decode_file = msgspec.json.Decoder(_RawFile).decode
-
-
-def _blob_id(text: str) -> bytes:
-    raw = bytes.fromhex(text)
-    if len(raw) != ID_SIZE:
-        raise ValueError("an id of a wrong size")
-    return raw

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from engine.blob import BlobType
+from engine.blob import BlobType, parse_id
 from engine.copies import Copies
 from engine.errors import BlobMissing, Cancelled, DataDamaged, RepositoryChanged, SnapshotNotFound
 from engine.index import IndexedPack, decode_index
@@ -68,7 +68,7 @@ class Inventory:
         """
         snapshots = self._names(FileKind.SNAPSHOTS)
         index_files = self._names(FileKind.INDEX)
-        self.stored = dict(self._packs())
+        self.stored = self.repository.stored_packs()
         gone = self.index_files.keys() - set(index_files)
         if gone:
             raise RepositoryChanged(
@@ -111,16 +111,6 @@ class Inventory:
 
     def _names(self, kind: FileKind) -> list[str]:
         return [name for name, _ in self.repository.store.list(kind)]
-
-    def _packs(self) -> Iterator[tuple[bytes, int]]:
-        for name, size in self.repository.store.list(FileKind.DATA):
-            try:
-                pack_id = bytes.fromhex(name)
-            except ValueError:
-                continue
-            # What is no pack's name is somebody else's file.
-            if len(pack_id) == 32 and pack_id.hex() == name:
-                yield pack_id, size
 
     def _learn(self, name: str, listed: Iterable[IndexedPack]) -> None:
         index, copies = self.repository.index, self.copies
@@ -178,8 +168,8 @@ class Inventory:
         try:
             for node in iter_raw_nodes(self.repository.load_blob(BlobType.TREE, tree_id)):
                 if node.subtree is not None:
-                    subtrees.append(bytes.fromhex(node.subtree))
-                contents += map(bytes.fromhex, node.content or ())
+                    subtrees.append(parse_id(node.subtree))
+                contents += map(parse_id, node.content or ())
         except (DataDamaged, ValueError) as error:
             raise DataDamaged(f"tree {tree_id.hex()} cannot be read, so that nothing was deleted: {error}") from error
         return subtrees, contents

@@ -14,25 +14,15 @@ import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from engine.errors import AccessDenied, DataDamaged, EngineError, FileMissing, LockLost, RepositoryLocked
 from engine.gotime import format_time, parse_time
 from engine.keys import user_name
-from engine.store import FileKind, Store
+from engine.store import FileKind, UnpackedFiles
 
 REFRESH_S = 5 * 60
 STALE_AFTER = timedelta(minutes=30)
-
-
-class LockFiles(Protocol):
-    """What a lock needs of a repository."""
-
-    store: Store
-
-    def load_file(self, kind: FileKind, name: str) -> bytes: ...
-
-    def save_file(self, kind: FileKind, payload: bytes) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +63,7 @@ class Holder:
 class Lock:
     """A lock that is held. `renewed`: the time that its file bears."""
 
-    def __init__(self, files: LockFiles, *, is_exclusive: bool) -> None:
+    def __init__(self, files: UnpackedFiles, *, is_exclusive: bool) -> None:
         self._files, self.is_exclusive = files, is_exclusive
         self._names: list[str] = []
         self.renewed = datetime.now(UTC)
@@ -107,7 +97,7 @@ class Lock:
 
 
 @contextlib.contextmanager
-def hold_lock(files: LockFiles, *, is_exclusive: bool = False) -> Iterator[Lock]:
+def hold_lock(files: UnpackedFiles, *, is_exclusive: bool = False) -> Iterator[Lock]:
     """Hold a lock for the length of the block. Raises RepositoryLocked, naming the holder that is in the way.
 
     Whoever makes something final under it asks the lock first, by `require_held`, whether it is still held.
@@ -132,7 +122,7 @@ def hold_lock(files: LockFiles, *, is_exclusive: bool = False) -> Iterator[Lock]
 
 
 @contextlib.contextmanager
-def hold_lock_if_allowed(files: LockFiles) -> Iterator[None]:
+def hold_lock_if_allowed(files: UnpackedFiles) -> Iterator[None]:
     """Hold a shared lock for the length of the block, for who only reads; none where nothing may be written.
 
     Raises RepositoryLocked.
@@ -143,7 +133,7 @@ def hold_lock_if_allowed(files: LockFiles) -> Iterator[None]:
         yield
 
 
-def remove_stale_locks(files: LockFiles) -> int:
+def remove_stale_locks(files: UnpackedFiles) -> int:
     """Delete the locks that nobody can still hold; return how many."""
     now = datetime.now(UTC)
     removed = 0
@@ -154,7 +144,7 @@ def remove_stale_locks(files: LockFiles) -> int:
     return removed
 
 
-def remove_all_locks(files: LockFiles) -> int:
+def remove_all_locks(files: UnpackedFiles) -> int:
     """Delete all locks, even those that are held; return how many."""
     names = [name for name, _ in files.store.list(FileKind.LOCKS)]
     for name in names:
@@ -162,26 +152,26 @@ def remove_all_locks(files: LockFiles) -> int:
     return len(names)
 
 
-def locks_held(files: LockFiles) -> list[Holder]:
+def locks_held(files: UnpackedFiles) -> list[Holder]:
     """Return who holds locks."""
     return [holder for _, holder in _holders(files)]
 
 
-def _holders(files: LockFiles) -> Iterator[tuple[str, Holder]]:
+def _holders(files: UnpackedFiles) -> Iterator[tuple[str, Holder]]:
     for name, _ in list(files.store.list(FileKind.LOCKS)):
         # A lock may go while it is looked at.
         with contextlib.suppress(FileMissing):
             yield name, Holder.parse(files.load_file(FileKind.LOCKS, name))
 
 
-def _refuse_conflict(files: LockFiles, is_exclusive: bool, ours: Collection[str]) -> None:
+def _refuse_conflict(files: UnpackedFiles, is_exclusive: bool, ours: Collection[str]) -> None:
     now = datetime.now(UTC)
     for name, holder in _holders(files):
         if name not in ours and (is_exclusive or holder.is_exclusive) and not holder.is_stale(now):
             raise RepositoryLocked(f"the repository at {files.store.location} is locked: there is {holder}")
 
 
-def _write(files: LockFiles, is_exclusive: bool, time: datetime) -> str:
+def _write(files: UnpackedFiles, is_exclusive: bool, time: datetime) -> str:
     content = {
         "time": format_time(time),
         "exclusive": is_exclusive,

@@ -7,7 +7,6 @@ wrote them. Nothing here touches the file system: see ``metadata`` for that.
 
 from __future__ import annotations
 
-import binascii
 import json
 import re
 import stat
@@ -16,6 +15,7 @@ from functools import lru_cache
 
 import msgspec
 
+from engine.blob import parse_id
 from engine.errors import DataDamaged
 from engine.gotime import format_ns, parse_ns
 from engine.store import Buffer
@@ -161,8 +161,8 @@ class Node(msgspec.Struct, frozen=True, eq=False, gc=False):
                 b64decode(raw.linktarget_raw) if raw.linktarget_raw else raw.linktarget.encode(),
                 tuple((found.name, b64decode(found.value or "")) for found in raw.extended_attributes or ()),
                 raw.device,
-                None if raw.content is None else tuple(map(_decode_id, raw.content)),
-                None if raw.subtree is None else _decode_id(raw.subtree),
+                None if raw.content is None else tuple(map(parse_id, raw.content)),
+                None if raw.subtree is None else parse_id(raw.subtree),
             )
             _check_values(node)
             return node
@@ -347,10 +347,3 @@ def _linktarget_json(target: bytes) -> list[str]:
         pieces = _NOT_UTF8.split(target.decode("utf-8", "surrogateescape"))
         shown = "\\ufffd".join(go_string(piece)[1:-1] for piece in pieces)
         return [f'"linktarget":"{shown}"', f'"linktarget_raw":"{b64encode(target).decode()}"']
-
-
-def _decode_id(text: str) -> bytes:
-    raw = binascii.unhexlify(text)
-    if len(raw) != 32:
-        raise ValueError(f"an id of {len(raw)} bytes")
-    return raw

@@ -2,7 +2,7 @@
 
 FastCDC does not use it (`rabin` does), but restic refuses a repository whose polynomial is reducible. Polynomials over GF(2) are
 integers here, bit i the coefficient of x^i. The test is Rabin's: f of prime degree n is irreducible if and only if
-x^(2^n) = x modulo f and f has no root.
+x^(2^n) = x modulo f and f has no root. Specified in restic's design document, "Backups and Deduplication".
 """
 
 import secrets

@@ -1,6 +1,7 @@
 """A restic repository: its configuration and keys, its index, and the reading and writing of blobs and files.
 
-This is the layer that the verbs in `engine.commands` stand on. It knows nothing of trees or snapshots.
+This is the layer that the verbs in `engine.commands` stand on. It knows nothing of trees or snapshots. The configuration and the
+files beside packs are specified in restic's design document, "Repository Layout" and "Unpacked Data Format".
 """
 
 import contextlib
@@ -8,11 +9,12 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from engine.blob import BlobLocation, BlobType, PackedBlob
+from engine.blob import BlobLocation, BlobType, PackedBlob, parse_id
 from engine.compression import decompress, pack_file, unpack_file
 from engine.crypto import KeyMaterial, SealingKey
 from engine.errors import (
@@ -58,7 +60,7 @@ class RepositoryConfig:
             fields = json.loads(content)
             config = cls(int(fields["version"]), str(fields["id"]), str(fields["chunker_polynomial"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise DataDamaged("the repository's configuration is damaged") from error
+            raise DataDamaged("a field is missing or unreadable") from error
         if config.version not in VERSIONS:
             raise UnsupportedRepository(f"the repository has format version {config.version}, which is not known here")
         return config
@@ -94,9 +96,10 @@ class Repository:
 
     @classmethod
     def open(cls, store: Store, password: str, derived: DerivedKeys | None = None) -> "Repository":
-        """Open a repository without reading its index. Raises WrongPassword, RepositoryNotFound, StoreError.
+        """Open a repository without reading its index.
 
-        `derived`: keys that passwords were derived to before, which is slow on purpose; this one is added.
+        `derived`: keys that passwords were derived to before, which is slow on purpose; this one is added. Raises WrongPassword,
+        RepositoryNotFound, UnsupportedRepository, DataDamaged, StoreError.
         """
         try:
             sealed = store.get(FileKind.CONFIG, "")
@@ -104,7 +107,11 @@ class Repository:
             raise RepositoryNotFound(f"there is no repository at {store.location}") from error
         opened = open_key(store, password, derived)
         key = SealingKey(opened.material)
-        return cls(store, key, opened.name, RepositoryConfig.decode(key.open(sealed)))
+        try:
+            config = RepositoryConfig.decode(key.open(sealed))
+        except DataDamaged as error:
+            raise DataDamaged(f"the configuration of the repository at {store.location} is damaged: {error}") from error
+        return cls(store, key, opened.name, config)
 
     def load_index(self) -> None:
         """Read the index files that were not read yet; blobs that are known already stay. Raises DataDamaged, StoreError.
@@ -187,6 +194,20 @@ class Repository:
         if hashlib.sha256(plaintext).digest() != blob_id:
             raise DataDamaged(f"the content of blob {blob_id.hex()} is not what its name says")
         return plaintext
+
+    def stored_packs(self, on_foreign: Callable[[str], None] | None = None) -> dict[bytes, int]:
+        """Return id and size in bytes of each pack in the store; what lies among them and is none is told to `on_foreign`."""
+        packs: dict[bytes, int] = {}
+        for name, size in self.store.list(FileKind.DATA):
+            with contextlib.suppress(ValueError):
+                pack_id = parse_id(name)
+                # In capitals it would be another file.
+                if pack_id.hex() == name:
+                    packs[pack_id] = size
+                    continue
+            if on_foreign is not None:
+                on_foreign(name)
+        return packs
 
     def load_pack_header(self, pack_id: bytes, size: int) -> list[PackedBlob]:
         """Return the blobs of a pack of `size` bytes as its own header lists them. Raises DataDamaged, FileMissing."""

@@ -12,26 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from engine.blob import parse_id
 from engine.errors import DataDamaged, EngineError, FileMissing, SnapshotNotFound
 from engine.gotime import format_time, parse_zoned_time
 from engine.node import go_string, replace_undecodable
-from engine.store import FileKind, Store
+from engine.store import FileKind, UnpackedFiles
 
 _READERS = 4
-
-
-class SnapshotFiles(Protocol):
-    """What this module needs of a repository."""
-
-    store: Store
-
-    def load_file(self, kind: FileKind, name: str) -> bytes: ...
-
-    def save_file(self, kind: FileKind, payload: bytes) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +128,7 @@ class Snapshot:
             summary = raw.get("summary")
             return cls(
                 time=parse_zoned_time(raw["time"]),
-                tree=bytes.fromhex(raw["tree"]),
+                tree=parse_id(raw["tree"]),
                 paths=tuple(map(str, raw["paths"] or ())),
                 hostname=str(raw.get("hostname", "")),
                 username=str(raw.get("username", "")),
@@ -177,7 +168,7 @@ class SnapshotFilter:
 EVERY_SNAPSHOT = SnapshotFilter()
 
 
-def save_snapshot(files: SnapshotFiles, snapshot: Snapshot) -> str:
+def save_snapshot(files: UnpackedFiles, snapshot: Snapshot) -> str:
     """Write the snapshot and return its id."""
     return files.save_file(FileKind.SNAPSHOTS, snapshot.encode())
 
@@ -198,7 +189,7 @@ def change_snapshot(
     return ("{" + ",".join(f"{go_string(name)}:{value}" for name, value in fields.items()) + "}").encode()
 
 
-def load_snapshot(files: SnapshotFiles, snapshot_id: str) -> Snapshot:
+def load_snapshot(files: UnpackedFiles, snapshot_id: str) -> Snapshot:
     """The snapshot of a full id. Raises SnapshotNotFound, DataDamaged."""
     try:
         return Snapshot.decode(files.load_file(FileKind.SNAPSHOTS, snapshot_id), snapshot_id)
@@ -209,7 +200,7 @@ def load_snapshot(files: SnapshotFiles, snapshot_id: str) -> Snapshot:
 OnDamaged = Callable[[str, DataDamaged], None]
 
 
-def iter_snapshots(files: SnapshotFiles, on_damaged: OnDamaged | None = None) -> Iterator[Snapshot]:
+def iter_snapshots(files: UnpackedFiles, on_damaged: OnDamaged | None = None) -> Iterator[Snapshot]:
     """Every snapshot, in no particular order; one that is removed meanwhile is left out.
 
     `on_damaged` is told (full id, error) of those that cannot be read, which are left out. Without it raises DataDamaged.
@@ -235,7 +226,7 @@ def iter_snapshots(files: SnapshotFiles, on_damaged: OnDamaged | None = None) ->
 
 
 def find_snapshot(
-    files: SnapshotFiles, name: str, only: SnapshotFilter = EVERY_SNAPSHOT, *, on_damaged: OnDamaged | None = None
+    files: UnpackedFiles, name: str, only: SnapshotFilter = EVERY_SNAPSHOT, *, on_damaged: OnDamaged | None = None
 ) -> Snapshot:
     """The one snapshot that `name` means: an id, the beginning of one, or ``latest``.
 
@@ -255,7 +246,7 @@ def find_snapshot(
     return load_snapshot(files, matching[0])
 
 
-def find_snapshots(files: SnapshotFiles, names: Sequence[str], only: SnapshotFilter = EVERY_SNAPSHOT) -> list[Snapshot]:
+def find_snapshots(files: UnpackedFiles, names: Sequence[str], only: SnapshotFilter = EVERY_SNAPSHOT) -> list[Snapshot]:
     """The snapshots that `names` mean, each once, or without names all that `only` means; the oldest first.
 
     `only` narrows ``latest`` down. Raises as `find_snapshot`, and for a filter beside names that it would not be asked for.

@@ -1,7 +1,7 @@
 """What a repository needs of the place it is kept in: named files of six kinds.
 
 The layout is restic's default one: `config` at the top, the other kinds in directories, data files spread over 256
-directories by the first two digits of their names.
+directories by the first two digits of their names. Specified in restic's design document, "Repository Layout".
 """
 
 from collections.abc import Iterator
@@ -92,3 +92,15 @@ class Store(Protocol):
         """Repeat nothing and hold nothing back from now on, in forked processes neither: the caller wants to end."""
 
     def close(self) -> None: ...
+
+
+class UnpackedFiles(Protocol):
+    """What snapshots and locks need of a repository: files that lie in no pack, sealed each by itself."""
+
+    store: Store
+
+    def load_file(self, kind: FileKind, name: str) -> bytes:
+        """Return the plaintext of a file. Raises FileMissing, DataDamaged."""
+
+    def save_file(self, kind: FileKind, payload: bytes) -> str:
+        """Write a file and return its name."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from engine.blob import ID_SIZE, BlobType
+from engine.blob import BlobType, parse_id
 from engine.errors import BlobMissing, Cancelled, DataDamaged, IndexIncomplete
 from engine.index import Index
 from engine.node import content_json
@@ -196,8 +196,8 @@ class Entry:
         """The entry of a raw name and its JSON. Raises DataDamaged."""
         try:
             fields = _decode_fields(text)
-            subtree = None if fields.subtree is None else _id(fields.subtree)
-            return cls(name, text, fields.type, fields.size, tuple(map(_id, fields.content or ())), subtree)
+            subtree = None if fields.subtree is None else parse_id(fields.subtree)
+            return cls(name, text, fields.type, fields.size, tuple(map(parse_id, fields.content or ())), subtree)
         except (msgspec.DecodeError, ValueError) as error:
             raise DataDamaged("a tree in the repository has an entry that cannot be read") from error
 
@@ -246,10 +246,3 @@ class _Fields(msgspec.Struct, gc=False):
 
 _decode_fields = msgspec.json.Decoder(_Fields).decode
 _decode_any = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-def _id(text: str) -> bytes:
-    raw = bytes.fromhex(text)
-    if len(raw) != ID_SIZE:
-        raise ValueError("an id of a wrong size")
-    return raw

@@ -7,5 +7,6 @@
 
 A directory's tree is written when its last entry is known, depth first, so that only the open directories are held.
 `archiver` is the loop, `workers` starts and watches the processes, `worker` is what runs in one, `directory` lists a directory,
-`batch` reads and packs small files, `large` reads large ones, `targets` arranges the paths of a backup.
+`batch` reads and packs small files, `large` reads large ones, both by `reading`; `messages` is what the archiver and its workers
+say to each other, `targets` arranges the paths of a backup, `estimate` counts ahead how much there is to read.
 """

@@ -2,7 +2,7 @@
 
 import json
 
-from engine.blob import ID_SIZE, BlobType
+from engine.blob import ID_SIZE, BlobType, parse_id
 from engine.errors import EngineError
 from engine.repository import Repository
 from engine.snapshot import find_snapshot
@@ -48,9 +48,6 @@ def _pretty(content: bytes) -> bytes:
 
 def _blob_id(name: str) -> bytes:
     try:
-        raw = bytes.fromhex(name)
-    except ValueError:
-        raw = b""
-    if len(raw) != ID_SIZE:
-        raise EngineError(f"{name!r} is no id: 64 hexadecimal digits are needed")
-    return raw
+        return parse_id(name)
+    except ValueError as error:
+        raise EngineError(f"{name!r} is no id: 64 hexadecimal digits are needed") from error

@@ -101,12 +101,7 @@ class _Check:
     def check_packs(self) -> dict[bytes, int]:
         """Compare the packs that the index names with those that are there; return the sizes of these."""
         self.meter.phase = "listing packs"
-        stored: dict[bytes, int] = {}
-        for name, size in self.repository.store.list(FileKind.DATA):
-            try:
-                stored[bytes.fromhex(name)] = size
-            except ValueError:
-                self.report.notes.append(f"{name} among the packs is no pack")
+        stored = self.repository.stored_packs(lambda name: self.report.notes.append(f"{name} among the packs is no pack"))
         for pack_id, blobs in self.indexed.items():
             if pack_id not in stored:
                 self.problem(f"pack {pack_id.hex()} is missing")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from engine.blob import BlobType
+from engine.blob import BlobType, parse_id
 from engine.errors import BlobMissing, Cancelled, DataDamaged, FileMissing
 from engine.locks import Lock
 from engine.progress import Progress, ProgressMeter
@@ -251,7 +251,7 @@ def _references(tree: bytes) -> list[tuple[list[bytes], bytes | None]]:
     """Return for each entry of a tree the blobs of its content and the tree below it. Raises DataDamaged."""
     try:
         return [
-            (list(map(bytes.fromhex, node.content or ())), bytes.fromhex(node.subtree) if node.subtree is not None else None)
+            (list(map(parse_id, node.content or ())), parse_id(node.subtree) if node.subtree is not None else None)
             for node in iter_raw_nodes(tree)
         ]
     except ValueError as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from engine.blob import BlobType
+from engine.blob import BlobType, parse_id
 from engine.errors import UNREADABLE, DataDamaged
 from engine.node import Node
 from engine.repository import Repository
@@ -271,6 +271,6 @@ def _named(raw: RawNode) -> tuple[list[str] | None, str | None]:
 
 def _blob_id(text: str) -> bytes:
     try:
-        return bytes.fromhex(text)
+        return parse_id(text)
     except ValueError as error:
         raise DataDamaged("a directory entry in the repository names no blob") from error

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from engine.blob import BlobType
+from engine.blob import BlobType, parse_id
 from engine.errors import UNREADABLE, DataDamaged, EngineError
 from engine.filter import compile_patterns
 from engine.node import Node
-from engine.pack import LENGTH_SIZE, decode_header, sealed_header_length
 from engine.repository import Repository
 from engine.snapshot import Snapshot
-from engine.store import FileKind
 from engine.tree import RawNode, iter_raw_nodes
 
 OnError = Callable[[bytes, str], None]
@@ -116,11 +114,11 @@ def pack_contents(repository: Repository, packs: Sequence[str]) -> tuple[list[st
     """
     data: list[str] = []
     trees: list[str] = []
-    stored = dict(repository.store.list(FileKind.DATA))
-    known = {pack.hex() for pack in repository.index.packs()}
+    stored = repository.stored_packs()
+    known = stored.keys() | set(repository.index.packs())
     for text in packs:
         is_wanted = _one_of([text])
-        fitting = [name for name in stored.keys() | known if is_wanted(name)]
+        fitting = [pack_id for pack_id in known if is_wanted(pack_id.hex())]
         if not fitting:
             raise EngineError(f"there is no pack {text!r}")
         if len(fitting) > 1:
@@ -130,14 +128,10 @@ def pack_contents(repository: Repository, packs: Sequence[str]) -> tuple[list[st
     return data, trees
 
 
-def _blobs_of_pack(repository: Repository, name: str, size: int) -> list[tuple[BlobType, bytes]]:
+def _blobs_of_pack(repository: Repository, pack_id: bytes, size: int) -> list[tuple[BlobType, bytes]]:
     try:
-        end = repository.store.get_range(FileKind.DATA, name, max(0, size - LENGTH_SIZE), LENGTH_SIZE)
-        length = sealed_header_length(end, size)
-        sealed = repository.store.get_range(FileKind.DATA, name, size - LENGTH_SIZE - length, length)
-        return [(blob.type, blob.id) for blob in decode_header(sealed, repository.key, size)]
+        return [(blob.type, blob.id) for blob in repository.load_pack_header(pack_id, size)]
     except UNREADABLE:
-        pack_id = bytes.fromhex(name)
         indexed = ((of_type, blob, location) for of_type in BlobType for blob, location in repository.index.blobs(of_type))
         found = [(of_type, blob) for of_type, blob, location in indexed if location.pack_id == pack_id]
         if not found:
@@ -228,6 +222,6 @@ def _one_of(ids: Iterable[str]) -> Callable[[str], bool]:
 
 def _tree_id(text: str) -> bytes:
     try:
-        return bytes.fromhex(text)
+        return parse_id(text)
     except ValueError as error:
         raise DataDamaged("a directory entry in the repository names no tree") from error

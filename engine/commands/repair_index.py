@@ -70,7 +70,7 @@ def repair_index(
     report = IndexRepair()
     with repository.lock(exclusive=True) as lock:
         files = dict(_read_files(repository, report, cancelled))
-        stored = _stored_packs(repository, report)
+        stored = repository.stored_packs(report.foreign.append)
         agreed = {} if read_all_packs else agreed_packs(files.values(), stored)
         obsolete = {name for name, packs in files.items() if not packs.keys() <= agreed.keys()}
         writer = IndexWriter(Index(), repository.save_file)
@@ -128,21 +128,6 @@ def _read_files(
             report.damaged_files.append((name, str(error)))
             continue
         yield name, packs
-
-
-def _stored_packs(repository: Repository, report: IndexRepair) -> dict[bytes, int]:
-    """Return the sizes of the packs that are there."""
-    stored: dict[bytes, int] = {}
-    for name, size in repository.store.list(FileKind.DATA):
-        try:
-            pack_id = bytes.fromhex(name)
-        except ValueError:
-            pack_id = b""
-        if len(pack_id) == 32:
-            stored[pack_id] = size
-        else:
-            report.foreign.append(name)
-    return stored
 
 
 def _read_headers(

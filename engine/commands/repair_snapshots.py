@@ -9,12 +9,11 @@ is not made again, and nothing is done if something that seems lost lies in a pa
 """
 
 import contextlib
-import string
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from engine.blob import ID_SIZE, BlobType
+from engine.blob import BlobType
 from engine.errors import DataDamaged, IndexIncomplete, SnapshotNotFound
 from engine.locks import Lock
 from engine.progress import Progress, ProgressMeter
@@ -128,7 +127,7 @@ def _load_index(repository: Repository) -> set[tuple[BlobType, bytes]]:
     except DataDamaged as error:
         raise IndexIncomplete(f"{error}; repair the index first") from error
     indexed = set(repository.index.packs())
-    stored = {bytes.fromhex(name): size for name, size in repository.store.list(FileKind.DATA) if _is_id(name)}
+    stored = repository.stored_packs()
     gone = indexed - stored.keys()
     if gone:
         raise IndexIncomplete(f"{len(gone)} packs that the index names do not exist; repair the index first")
@@ -137,10 +136,6 @@ def _load_index(repository: Repository) -> set[tuple[BlobType, bytes]]:
         with contextlib.suppress(DataDamaged):
             unindexed.update((blob.type, blob.id) for blob in repository.load_pack_header(pack_id, stored[pack_id]))
     return unindexed
-
-
-def _is_id(name: str) -> bool:
-    return len(name) == 2 * ID_SIZE and not set(name) - set(string.hexdigits.lower())
 
 
 def _load_snapshots(repository: Repository) -> tuple[list[Snapshot], dict[str, str]]:
