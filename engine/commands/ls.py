@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from engine.blob import BlobType
-from engine.errors import DataDamaged, PathNotFound, SnapshotNotFound
+from engine.errors import DataDamaged, PathNotFound
 from engine.node import Node
 from engine.repository import Repository
 from engine.restorer import plan
@@ -91,8 +91,6 @@ def walk(repository: Repository, snapshot: Snapshot | str, path: bytes = b"/") -
 def open_snapshot(repository: Repository, snapshot: Snapshot | str) -> Snapshot:
     """Return the snapshot, with the repository's index read. Raises SnapshotNotFound, DataDamaged, StoreError."""
     found = find_snapshot(repository, snapshot) if isinstance(snapshot, str) else snapshot
-    if not found.tree:
-        raise SnapshotNotFound(f"the snapshot {found.short_id} names no tree")
     # A name comes from outside: the snapshot may be younger than the index that was read, or a prune may have moved its blobs.
     if isinstance(snapshot, str) or not len(repository.index):
         repository.load_index()

@@ -193,12 +193,13 @@ def test_what_reads_a_snapshot_does_so_without_a_lock_where_none_can_be_written(
 
 
 class _Rounds:
-    """An event that is set after some waits."""
+    """An event that is set after some waits, each of five minutes."""
 
     def __init__(self, rounds):
         self.left = rounds
 
-    def wait(self, _timeout):
+    def wait(self, timeout):
+        assert timeout == 5 * 60
         self.left -= 1
         return self.left < 0
 
