@@ -38,7 +38,7 @@ def odd(tmp_path):
     (root / "deep" / "/".join(["d" * 250] * 13)).mkdir(parents=True)
     linked = root / "linked"
     linked.mkdir()
-    os.symlink("nowhere", linked / "symlink-1")
+    os.symlink("line \u2028 \u2029 separators <&>", linked / "symlink-1")
     os.mkfifo(linked / "fifo-1")
     os.mkfifo(linked / "fifo alone")
     (linked / "file-1").write_bytes(b"content")
