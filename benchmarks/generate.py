@@ -1,4 +1,4 @@
-"""Data to back up, the same for the same seed: large files (half random, half text as in SQL dumps) and many small files."""
+"""Data to back up, the same for the same seed: large files (half random, half text as in SQL dumps), small and tiny files."""
 
 from __future__ import annotations
 
@@ -43,13 +43,24 @@ def write_small_files(directory: Path, count: int, *, seed: int = 3) -> None:
     rng = random.Random(seed)
     text = _text(rng, _TEXT_POOL)
     for number in range(count):
-        if number % 100 == 0:
-            folder = directory / f"{number // 10_000:02d}" / f"{number // 100 % 100:02d}"
-            folder.mkdir(parents=True)
         size = min(int(rng.lognormvariate(8.2, 1.3)), 400_000)
         start = rng.randrange(_TEXT_POOL - size)
         content = rng.randbytes(size) if number % 4 == 0 else text[start : start + size]
-        (folder / f"file-{number}.dat").write_bytes(content)
+        _write_numbered(directory, number, content)
+
+
+def write_tiny_files(directory: Path, count: int, *, seed: int = 5) -> None:
+    """`count` files of 100 to 1000 bytes that do not compress, a hundred to a directory."""
+    rng = random.Random(seed)
+    for number in range(count):
+        _write_numbered(directory, number, rng.randbytes(rng.randint(100, 1000)))
+
+
+def _write_numbered(directory: Path, number: int, content: bytes) -> None:
+    folder = directory / f"{number // 10_000:02d}" / f"{number // 100 % 100:02d}"
+    if number % 100 == 0:
+        folder.mkdir(parents=True)
+    (folder / f"file-{number}.dat").write_bytes(content)
 
 
 def total_size(directory: Path) -> int:

@@ -49,7 +49,7 @@ class _Sampler(threading.Thread):
 
     def run(self) -> None:
         while not self.ended.wait(SAMPLE_EVERY_S):
-            self.peak = max(self.peak, sum(map(_memory, _family(self._pid))))
+            self.peak = max(self.peak, sum(map(memory_of, _family(self._pid))))
 
 
 def _family(pid: int) -> list[int]:
@@ -63,7 +63,8 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _memory(pid: int) -> int:
+def memory_of(pid: int) -> int:
+    """Return the proportional set size of a process in bytes, 0 if it is gone."""
     with contextlib.suppress(OSError, IndexError, ValueError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

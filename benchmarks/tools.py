@@ -6,35 +6,42 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.places import Directory, Place
 
 PASSWORD = "benchmark"
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A backup program. Its repository and cache lie below `home`."""
+    """A backup program. Its cache lies below `home`, its repository in `place`."""
 
     name: str
     program: tuple[str, ...]
     home: Path
+    place: Place
 
     @property
-    def repository(self) -> Path:
-        return self.home / "repository"
+    def repository(self) -> str:
+        return self.place.address(self.home)
 
     def environment(self) -> dict[str, str]:
-        return os.environ | {"RESTIC_PASSWORD": PASSWORD, "RESTIC_CACHE_DIR": str(self.home / "cache")}
+        return os.environ | self.place.variables | {"RESTIC_PASSWORD": PASSWORD, "RESTIC_CACHE_DIR": str(self.home / "cache")}
+
+    def command(self, *words: str) -> list[str]:
+        return [*self.program, "-r", self.repository, *words]
 
     def init(self) -> list[str]:
-        return [*self.program, "-r", str(self.repository), "init"]
+        return self.command("init")
 
     def backup(self, source: Path, run: int) -> list[str]:
-        return [*self.program, "-r", str(self.repository), "backup", str(source)]
+        return self.command("backup", str(source))
 
     def restore(self, source: Path, target: Path, run: int) -> list[str]:
-        return [*self.program, "-r", str(self.repository), "restore", "latest", "--target", str(target)]
+        return self.command("restore", "latest", "--target", str(target))
 
 
 class Borg(Tool):
@@ -48,7 +55,7 @@ class Borg(Tool):
         }
 
     def init(self) -> list[str]:
-        return [*self.program, "init", "--encryption", "repokey", str(self.repository)]
+        return [*self.program, "init", "--encryption", "repokey", self.repository]
 
     def backup(self, source: Path, run: int) -> list[str]:
         return [*self.program, "create", "--compression", "zstd,3", f"{self.repository}::run-{run}", str(source)]
@@ -57,14 +64,30 @@ class Borg(Tool):
         return [*self.program, "extract", f"{self.repository}::run-{run}"]
 
 
-def available_tools(home: Path, restic_programs: list[str]) -> list[Tool]:
-    """Ours first, then every restic named (or the one on PATH), then borg if it is there."""
-    tools = [Tool("engine", (sys.executable, "-m", "engine"), home / "engine")]
-    for number, program in enumerate(restic_programs or filter(None, [shutil.which("restic")])):
-        version = subprocess.run([program, "version"], capture_output=True, text=True, check=True).stdout.split()[1]
-        tools.append(Tool(f"restic {version}", (program,), home / f"restic-{number}"))
-    borg = shutil.which("borg")
-    if borg:
-        version = subprocess.run([borg, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
-        tools.append(Borg(f"borg {version}", (borg,), home / "borg"))
+def engine_and_restic(home: Path, restic_programs: list[str], place: Place) -> list[Tool]:
+    """Ours first, then every restic named."""
+    tools = [Tool("engine", (sys.executable, "-m", "engine"), home / "engine", place)]
+    for number, program in enumerate(restic_programs):
+        tools.append(Tool(f"restic {_version(program, 'version')}", (program,), home / f"restic-{number}", place))
     return tools
+
+
+def available_tools(home: Path, restic_programs: list[str], place: Place) -> list[Tool]:
+    """Ours first, then every restic named (or the one on PATH), then borg if it is there; it knows directories only."""
+    return [*engine_and_restic(home, restic_programs or list(_on_path("restic")), place), *_borg(home, place)]
+
+
+def _borg(home: Path, place: Place) -> Iterator[Tool]:
+    if isinstance(place, Directory):
+        for program in _on_path("borg"):
+            yield Borg(f"borg {_version(program, '--version')}", (program,), home / "borg", place)
+
+
+def _on_path(name: str) -> Iterator[str]:
+    found = shutil.which(name)
+    if found:
+        yield found
+
+
+def _version(program: str, word: str) -> str:
+    return subprocess.run([program, word], capture_output=True, text=True, check=True).stdout.split()[1]
