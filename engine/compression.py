@@ -5,10 +5,13 @@ if a frame follows, or is plain JSON. Specified in restic's design document, "Un
 """
 
 import threading
+from collections.abc import Iterable, Iterator
+from typing import IO, cast
 
 import zstandard
 
-from engine.errors import DataDamaged
+from engine.bounds import WINDOW_BYTES
+from engine.errors import DataDamaged, TooLarge
 from engine.store import Buffer
 
 # libzstd's level 2 reaches the size of restic's default at about 60 % of the time of level 3.
@@ -18,8 +21,7 @@ SAMPLE_SIZE = 16 << 10
 SAMPLED_FROM = 128 << 10
 WORTHWHILE = 0.97
 COMPRESSED_MARK = 2
-# A frame that claims to grow beyond this is an attack: no blob or file of a repository is as large.
-FRAME_LIMIT = 1 << 30
+PIECE_BYTES = 1 << 20
 
 _tools = threading.local()
 
@@ -38,8 +40,19 @@ def compress(data: Buffer) -> bytes | None:
     return frame if len(frame) < size else None
 
 
+def compress_pieces(pieces: Iterable[Buffer], size: int) -> Iterator[bytes]:
+    """Yield the zstd frame of a content of `size` bytes that comes in pieces, in pieces, even if it does not get smaller."""
+    frame = zstandard.ZstdCompressor(level=LEVEL).compressobj(size=size)
+    for piece in pieces:
+        yield frame.compress(piece)
+    yield frame.flush()
+
+
 def decompress(frame: Buffer, size: int) -> bytes:
-    """Return the content of a frame that holds `size` bytes. Raises DataDamaged if it does not."""
+    """Return the content of a frame that holds `size` bytes. Raises DataDamaged if it does not.
+
+    The caller has seen that there is memory for `size` bytes.
+    """
     _check_frame(frame, size)
     try:
         content: bytes = _decompressor().decompress(frame, max_output_size=size)
@@ -50,6 +63,25 @@ def decompress(frame: Buffer, size: int) -> bytes:
     return content
 
 
+def decompress_pieces(pieces: Iterable[Buffer], size: int) -> Iterator[bytes]:
+    """Yield the content of a frame of `size` bytes that comes in pieces, in pieces. Raises DataDamaged.
+
+    Memory holds a piece of either, and what the frame looks back over, however large it claims to be.
+    """
+    left = size
+    try:
+        with _decompressor().stream_reader(cast(IO[bytes], _Pieces(pieces))) as stream:
+            while piece := stream.read(min(PIECE_BYTES, left + 1)):
+                left -= len(piece)
+                if left < 0:
+                    break
+                yield piece
+    except zstandard.ZstdError as error:
+        raise DataDamaged("compressed data cannot be decompressed") from error
+    if left:
+        raise DataDamaged("compressed data has another size than its index says")
+
+
 def pack_file(plaintext: bytes, version: int) -> bytes:
     """Return the content of an unpacked file as a repository of `version` stores it before encryption."""
     if version < 2:
@@ -57,37 +89,51 @@ def pack_file(plaintext: bytes, version: int) -> bytes:
     return bytes([COMPRESSED_MARK]) + _compressor().compress(plaintext)
 
 
-def unpack_file(content: bytes) -> bytes:
-    """Undo `pack_file`, for repositories of every version. Raises DataDamaged."""
+def unpack_file(content: bytes, limit: int) -> bytes:
+    """Undo `pack_file`, for repositories of every version. Raises DataDamaged, TooLarge for more than `limit` bytes."""
     if content[:1] in (b"{", b"["):
         return content
     if content[:1] != bytes([COMPRESSED_MARK]):
         raise DataDamaged("a file of the repository has an unknown encoding")
-    frame = content[1:]
-    size = _check_frame(frame, None)
+    frame = memoryview(content)[1:]
+    size = _check_frame(frame, limit)
     try:
         if size is not None:
             return bytes(_decompressor().decompress(frame, max_output_size=size))
-        stream = _decompressor().stream_reader(frame)
-        plaintext = bytes(stream.read(FRAME_LIMIT + 1))
+        plaintext = bytes(_decompressor().stream_reader(frame).read(limit + 1))
     except zstandard.ZstdError as error:
         raise DataDamaged("a file of the repository cannot be decompressed") from error
-    if len(plaintext) > FRAME_LIMIT:
-        raise DataDamaged("a file of the repository claims an absurd size")
+    if len(plaintext) > limit:
+        raise TooLarge("compressed data is of an absurd size")
     return plaintext
 
 
-def _check_frame(frame: Buffer, expected: int | None) -> int | None:
+def _check_frame(frame: Buffer, limit: int) -> int | None:
     """Return the size that the frame claims, None if it does not say; refuse the absurd before any memory is taken."""
     try:
         claimed = zstandard.frame_content_size(frame)
     except zstandard.ZstdError as error:
         raise DataDamaged("compressed data is no zstd frame") from error
-    size = None if claimed < 0 else int(claimed)
-    limit = FRAME_LIMIT if expected is None else min(expected, FRAME_LIMIT)
-    if (size is not None and size > limit) or (expected is not None and expected > FRAME_LIMIT):
-        raise DataDamaged("compressed data claims an absurd size")
-    return size
+    if claimed > limit:
+        raise TooLarge("compressed data claims an absurd size")
+    return None if claimed < 0 else int(claimed)
+
+
+class _Pieces:
+    """Pieces as a file that can be read from, which is all that a decompressor asks of one."""
+
+    def __init__(self, pieces: Iterable[Buffer]) -> None:
+        self._pieces = iter(pieces)
+        self._rest = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return b""
+            self._rest = memoryview(piece)
+        taken, self._rest = bytes(self._rest[:size]), self._rest[size:]
+        return taken
 
 
 def _compressor() -> zstandard.ZstdCompressor:
@@ -100,5 +146,5 @@ def _compressor() -> zstandard.ZstdCompressor:
 def _decompressor() -> zstandard.ZstdDecompressor:
     tool = getattr(_tools, "decompressor", None)
     if tool is None:
-        tool = _tools.decompressor = zstandard.ZstdDecompressor()
+        tool = _tools.decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
     return tool

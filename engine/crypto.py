@@ -8,6 +8,7 @@ Specified in restic's design document, "Keys, Encryption and MAC".
 import hashlib
 import os
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -80,6 +81,18 @@ class SealingKey:
         view[NONCE_SIZE + size :] = tag
         return sealed
 
+    def seal_pieces(self, pieces: Iterable[Buffer]) -> Iterator[bytes]:
+        """Yield the sealed message of a plaintext that comes in pieces, in pieces."""
+        nonce, one_time = self._of_this_thread().next_nonce()
+        stream = Cipher(AES(self.material.encrypt), CTR(nonce)).encryptor()
+        tag = Poly1305(self.material.mac_r + one_time)
+        yield nonce
+        for piece in pieces:
+            ciphertext = stream.update(piece)
+            tag.update(ciphertext)
+            yield ciphertext
+        yield tag.finalize()
+
     def open(self, sealed: Buffer) -> bytes:
         """Return the plaintext. Raises DataDamaged if the message is not authentic."""
         view = memoryview(sealed)
@@ -96,6 +109,35 @@ class SealingKey:
             raise DataDamaged("an encrypted message was altered") from error
         contexts.stream.reset_nonce(nonce)
         return bytes(contexts.stream.update(ciphertext))
+
+    def open_pieces(self, pieces: Iterable[Buffer]) -> Iterator[bytes]:
+        """Yield the plaintext of a message that comes in pieces, in pieces.
+
+        Raises DataDamaged at the end if the message is not authentic: nothing of it may be believed before.
+        """
+        rest = b""
+        stream: CipherContext | None = None
+        for piece in pieces:
+            rest += piece
+            if stream is None:
+                if len(rest) < OVERHEAD:
+                    continue
+                nonce, rest = rest[:NONCE_SIZE], rest[NONCE_SIZE:]
+                if nonce == NO_NONCE:
+                    raise DataDamaged("an encrypted message has no nonce")
+                one_time = self._of_this_thread().block.update(nonce)
+                tag_of = Poly1305(self.material.mac_r + one_time)
+                stream = Cipher(AES(self.material.encrypt), CTR(nonce)).encryptor()
+            # What comes last is the tag.
+            ciphertext, rest = rest[:-TAG_SIZE], rest[-TAG_SIZE:]
+            tag_of.update(ciphertext)
+            yield stream.update(ciphertext)
+        if stream is None:
+            raise DataDamaged("an encrypted message is too short")
+        try:
+            tag_of.verify(rest)
+        except InvalidSignature as error:
+            raise DataDamaged("an encrypted message was altered") from error
 
     def _of_this_thread(self) -> "_Contexts":
         contexts = getattr(self._contexts, "of_this_thread", None)

@@ -67,6 +67,10 @@ class DataDamaged(EngineError):
     """Something stored is not what was written: truncated, altered, or not what its name says."""
 
 
+class TooLarge(DataDamaged):
+    """Something stored is larger than any program writes it, and was not read."""
+
+
 class IndexIncomplete(EngineError):
     """The index is not what the packs are, so that nobody can say what is lost; it can be repaired from them."""
 

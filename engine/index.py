@@ -6,6 +6,7 @@ restic begins a new one every 50,000 blobs, and so do we. Specified in restic's 
 """
 
 import json
+import logging
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +17,18 @@ import msgspec
 
 from engine.blob import BlobLocation, BlobType, PackedBlob, parse_id
 from engine.blobtable import BlobRows, IdTable
+from engine.bounds import BLOB_BYTES, BLOBS_IN_PACK
 from engine.crypto import OVERHEAD
 from engine.errors import DataDamaged
 
+log = logging.getLogger(__name__)
+
 BLOBS_PER_FILE = 50_000
+# Twice what a file of that many blobs takes.
+DECODED_AT_ONCE = 16 << 20
+SANE = BLOB_BYTES[BlobType.DATA] + 1
+# Backups that run side by side, or prunes that were cut off, store a blob a few times.
+OTHER_PLACES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +88,11 @@ class Index:
     def plain_length(self, blob_type: BlobType, blob_id: bytes) -> int | None:
         """Return the size of the blob's content in bytes, None if the index does not know it."""
         row = self._tables[blob_type].get(blob_id)
-        if row is None:
-            return None
-        _offset, length, uncompressed_length = self._rows.numbers(row)
+        return None if row is None else self.plain_length_at(row)
+
+    def plain_length_at(self, number: int) -> int:
+        """Return the size of the content of the blob of this number."""
+        _offset, length, uncompressed_length = self._rows.numbers(number)
         return uncompressed_length or length - OVERHEAD
 
     def add_pack(self, pack: IndexedPack) -> None:
@@ -108,7 +119,7 @@ class Index:
         # An index file may be read again, and then tells nothing new.
         if place != self._location(row):
             others = self._other_places.setdefault((blob.type, blob.id), [])
-            if place not in others:
+            if len(others) < OTHER_PLACES and place not in others:
                 others.append(place)
 
     def _location(self, row: int) -> BlobLocation:
@@ -136,17 +147,42 @@ def _encode_blob(blob: PackedBlob) -> str:
 _TYPES = {"data": BlobType.DATA, "tree": BlobType.TREE}
 
 
-def decode_index(content: bytes) -> Iterator[IndexedPack]:
-    """Yield the packs of an index file. Raises DataDamaged."""
+def decode_index(content: bytes, name: str = "") -> Iterator[IndexedPack]:
+    """Yield the packs of an index file (of this name, to be told by). Raises DataDamaged.
+
+    A piece of a file that is too large to be one is left out, so that it is missing where it is needed, and its pack has another
+    size than the index says.
+    """
+    packs: Iterable[tuple[str, Iterable[_RawBlob] | None]]
     try:
-        for pack in _decode_file(content).packs:
-            blobs = [
+        if len(content) <= DECODED_AT_ONCE:
+            packs = ((pack.id, pack.blobs) for pack in _decode_file(content).packs)
+        else:
+            packs = map(_decode_pack, _decode_raw_packs(content).packs)
+        for pack_id, blobs in packs:
+            packed = [
                 PackedBlob(_TYPES[blob.type], parse_id(blob.id), blob.offset, blob.length, blob.uncompressed_length)
-                for blob in pack.blobs or ()
+                for blob in blobs or ()
+                if (blob.length < SANE and blob.uncompressed_length < SANE) or _is_sane(blob)
             ]
-            yield IndexedPack(parse_id(pack.id), blobs)
+            yield IndexedPack(parse_id(pack_id), packed)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise DataDamaged("an index file is damaged") from error
+        raise DataDamaged(f"index file {name} is damaged" if name else "an index file is damaged") from error
+
+
+def _decode_pack(text: msgspec.Raw) -> "tuple[str, Iterable[_RawBlob]]":
+    """Return id and blobs of a pack in a large file, which decoded as a whole would take several times its size."""
+    pack = _decode_raw_blobs(text)
+    if len(pack.blobs or ()) > BLOBS_IN_PACK:
+        raise ValueError("a pack of more blobs than a header can list")
+    return pack.id, map(_decode_blob, pack.blobs or ())
+
+
+def _is_sane(blob: "_RawBlob") -> bool:
+    if blob.type == "data":
+        size = max(blob.length, blob.uncompressed_length)
+        log.warning("data blob %s of %d bytes is larger than any program writes, and left out", blob.id, size)
+    return blob.type == "tree"
 
 
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -169,4 +205,16 @@ class _RawFile(msgspec.Struct):
     packs: list[_RawPack]
 
 
+class _RawPacks(msgspec.Struct):
+    packs: list[msgspec.Raw]
+
+
+class _RawBlobs(msgspec.Struct, gc=False):
+    id: str
+    blobs: list[msgspec.Raw] | None = None
+
+
 _decode_file = msgspec.json.Decoder(_RawFile).decode
+_decode_raw_packs = msgspec.json.Decoder(_RawPacks).decode
+_decode_raw_blobs = msgspec.json.Decoder(_RawBlobs).decode
+_decode_blob = msgspec.json.Decoder(_RawBlob).decode

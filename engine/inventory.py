@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from engine.blob import BlobType, parse_id
 from engine.copies import Copies
@@ -19,10 +20,10 @@ from engine.progress import ProgressMeter
 from engine.repository import Repository
 from engine.snapshot import load_snapshot
 from engine.store import FileKind
-from engine.tree import iter_raw_nodes
+from engine.treereader import is_large, read_raw_nodes
 
-FILES_AT_ONCE = 4
 TREES_AT_ONCE = 64
+LOOKS_EVERY = 4
 NOT_NEEDED = 0xFFFFFFFF
 
 
@@ -58,6 +59,9 @@ class Inventory:
         self.stored: dict[bytes, int] = {}
         self.missing: set[bytes] = set()
         self.used = bytearray()
+        self._sizes: dict[str, int] = {}
+        # Beside each other they would take too much memory.
+        self._one_large_tree = threading.Lock()
         self._walked = set(ignored)
 
     def look(self) -> None:
@@ -66,17 +70,17 @@ class Inventory:
         Beside running backups: whatever a snapshot needs is in index files that were there before it, and what these name
         was stored before them. So each is listed before what it relies on.
         """
-        snapshots = self._names(FileKind.SNAPSHOTS)
-        index_files = self._names(FileKind.INDEX)
+        snapshots = [name for name, _ in self.repository.store.list(FileKind.SNAPSHOTS)]
+        self._sizes = dict(self.repository.store.list(FileKind.INDEX))
         self.stored = self.repository.stored_packs()
-        gone = self.index_files.keys() - set(index_files)
+        gone = self.index_files.keys() - self._sizes.keys()
         if gone:
             raise RepositoryChanged(
                 f"index file {min(gone)} was replaced meanwhile, so that another process has pruned or repaired the repository; "
                 "nothing was deleted, and prune can be run again"
             )
         self.meter.phase = "reading the index"
-        for name, packs in self.read_index([name for name in index_files if name not in self.index_files]):
+        for name, packs in self.read_index([name for name in self._sizes if name not in self.index_files]):
             self._learn(name, packs)
         self.used.extend(bytes(len(self.repository.index) - len(self.used)))
         self.meter.phase = "walking snapshots"
@@ -98,19 +102,17 @@ class Inventory:
 
     def read_index(self, names: Sequence[str]) -> Iterator[tuple[str, Iterator[IndexedPack]]]:
         """Yield each of these index files with what it lists, a few of them in memory at once. Raises DataDamaged."""
-        for at in range(0, len(names), FILES_AT_ONCE):
-            self.check_cancelled()
-            some = names[at : at + FILES_AT_ONCE]
-            loaded = self.readers.map(lambda name: self.repository.load_file(FileKind.INDEX, name), some)
-            for name, content in zip(some, loaded, strict=True):
-                yield name, _listed(name, content)
+        loaded = self.repository.load_files(FileKind.INDEX, {name: self._sizes[name] for name in names})
+        for number, (name, content) in enumerate(loaded):
+            if number % LOOKS_EVERY == 0:
+                self.check_cancelled()
+            yield name, decode_index(content, name)
+            del content  # while the next is read
 
     def check_cancelled(self) -> None:
         if self.cancel.is_set():
             raise Cancelled
 
-    def _names(self, kind: FileKind) -> list[str]:
-        return [name for name, _ in self.repository.store.list(kind)]
 
     def _learn(self, name: str, listed: Iterable[IndexedPack]) -> None:
         index, copies = self.repository.index, self.copies
@@ -141,9 +143,7 @@ class Inventory:
             self.check_cancelled()
             some = pending[-TREES_AT_ONCE:]
             del pending[-TREES_AT_ONCE:]
-            for subtrees, contents in self.readers.map(self._read_tree, some):
-                for blob_id in contents:
-                    self._mark(BlobType.DATA, blob_id, snapshot_id)
+            for subtrees in self.readers.map(partial(self._read_tree, snapshot_id), some):
                 pending += [tree for tree in subtrees if self._mark(BlobType.TREE, tree, snapshot_id)]
             self.meter.tick()
         self._walked.add(snapshot_id)
@@ -161,22 +161,26 @@ class Inventory:
         self.used[number] = 1
         return is_new
 
-    def _read_tree(self, tree_id: bytes) -> tuple[list[bytes], list[bytes]]:
-        """Return the trees and the data that a tree names."""
-        subtrees: list[bytes] = []
-        contents: list[bytes] = []
+    def _read_tree(self, snapshot_id: str, tree_id: bytes) -> list[bytes]:
+        """Mark the data that a tree names; return the trees that it names, each once, without those that are marked."""
+        if is_large(self.repository, tree_id):
+            with self._one_large_tree:
+                return self._read_entries(snapshot_id, tree_id)
+        return self._read_entries(snapshot_id, tree_id)
+
+    def _read_entries(self, snapshot_id: str, tree_id: bytes) -> list[bytes]:
+        subtrees: dict[int, bytes] = {}
+        index = self.repository.index
         try:
-            for node in iter_raw_nodes(self.repository.load_blob(BlobType.TREE, tree_id)):
+            for node in read_raw_nodes(self.repository, tree_id):
                 if node.subtree is not None:
-                    subtrees.append(parse_id(node.subtree))
-                contents += map(parse_id, node.content or ())
+                    tree = parse_id(node.subtree)
+                    number = index.number(BlobType.TREE, tree)
+                    # One that is missing is told where it is marked.
+                    if number is None or not self.used[number]:
+                        subtrees[-1 if number is None else number] = tree
+                for blob_id in node.content or ():
+                    self._mark(BlobType.DATA, parse_id(blob_id), snapshot_id)
         except (DataDamaged, ValueError) as error:
             raise DataDamaged(f"tree {tree_id.hex()} cannot be read, so that nothing was deleted: {error}") from error
-        return subtrees, contents
-
-
-def _listed(name: str, content: bytes) -> Iterator[IndexedPack]:
-    try:
-        yield from decode_index(content)
-    except DataDamaged as error:
-        raise DataDamaged(f"index file {name} is damaged") from error
+        return list(subtrees.values())

@@ -15,14 +15,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.crypto import KeyMaterial, SealingKey
-from engine.errors import DataDamaged, FileMissing, RepositoryNotFound, WrongPassword
+from engine.errors import DataDamaged, FileMissing, RepositoryNotFound, TooLarge, WrongPassword
 from engine.gotime import format_time
 from engine.store import FileKind, Store
 
 # 32 MiB and about a tenth of a second. restic has the same, times what takes its machine half a second.
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 15, 8, 1
-# A key file may ask for more work than ours; one that asks for gigabytes is an attack.
-SCRYPT_MEMORY_LIMIT = 1 << 30
+# A key file may ask for more than ours: restic's for up to 60 MiB, rustic's for 128 MiB.
+SCRYPT_MEMORY_LIMIT = 256 << 20
+# Work (N·r·p) is counted in tenths of a second, about: restic's keys take 5. What one file may ask for, and what all of them may.
+WORK_UNIT = 1 << 18
+WORK_LIMIT, WORK_LIMIT_OF_ALL = 64, 256
 SALT_SIZE = 64
 
 DerivedKeys = dict[str, str]
@@ -62,8 +65,13 @@ class KeyFile:
             salt, data = base64.b64decode(fields["salt"]), base64.b64decode(fields["data"])
             created, username, hostname = (str(fields.get(name) or "") for name in ("created", "username", "hostname"))
             return cls(created, username, hostname, *_costs(fields), salt, data)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise DataDamaged("a key file is damaged") from error
+
+    @property
+    def work(self) -> float:
+        """How much work it is to try a password, in units."""
+        return self.n * self.r * self.p / WORK_UNIT
 
     def open(self, password: str, derived: DerivedKeys | None = None) -> KeyMaterial | None:
         """Return the master keys, None if this is another password. Raises DataDamaged if there are none inside.
@@ -114,12 +122,15 @@ def add_key(store: Store, password: str, material: KeyMaterial, *, username: str
 def open_key(store: Store, password: str, derived: DerivedKeys | None = None) -> OpenedKey:
     """Return the first key that `password` opens. Raises WrongPassword, RepositoryNotFound, DataDamaged.
 
+    TooLarge if there are so many keys, or they ask for so much work, that it would take very long to try them all.
+
     `derived` as in `KeyFile.open`.
     """
     names = [name for name, _ in store.list(FileKind.KEYS)]
     if not names:
         raise RepositoryNotFound(f"there is no repository at {store.location}")
     damaged = 0
+    work = 0.0
     for name in sorted(names):
         try:
             key_file = KeyFile.parse(store.get(FileKind.KEYS, name))
@@ -129,6 +140,10 @@ def open_key(store: Store, password: str, derived: DerivedKeys | None = None) ->
         except FileMissing:
             # It was removed since the keys were listed.
             continue
+        # Those that ask for little must be read all the same.
+        work += max(1, key_file.work)
+        if work > WORK_LIMIT_OF_ALL:
+            raise TooLarge(f"the {len(names)} keys of the repository at {store.location} are too much work to try")
         material = key_file.open(password, derived)
         if material is not None:
             return OpenedKey(name, material)
@@ -148,8 +163,10 @@ def user_name() -> str:
 def _costs(fields: dict[str, Any]) -> tuple[int, int, int]:
     n, r, p = int(fields["N"]), int(fields["r"]), int(fields["p"])
     is_power = n > 1 and n & (n - 1) == 0
-    if fields["kdf"] != "scrypt" or not is_power or r < 1 or not 1 <= p <= 64 or 128 * r * max(n, p) > SCRYPT_MEMORY_LIMIT:
+    if fields["kdf"] != "scrypt" or not is_power or r < 1 or p < 1:
         raise ValueError("unusable key derivation")
+    if 128 * r * (n + p) > SCRYPT_MEMORY_LIMIT or n * r * p > WORK_LIMIT * WORK_UNIT:
+        raise ValueError("absurd key derivation")
     return n, r, p
 
 
@@ -161,7 +178,7 @@ def _material(content: bytes) -> KeyMaterial:
             base64.b64decode(master["mac"]["k"]),
             base64.b64decode(master["mac"]["r"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataDamaged("a key file holds no keys") from error
     if (len(material.encrypt), len(material.mac_k), len(material.mac_r)) != (32, 16, 16):
         raise DataDamaged("a key file holds keys of a wrong size")

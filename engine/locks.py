@@ -14,7 +14,8 @@ import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+
+import msgspec
 
 from engine.errors import AccessDenied, DataDamaged, EngineError, FileMissing, LockLost, RepositoryLocked
 from engine.gotime import format_time, parse_time
@@ -38,15 +39,9 @@ class Holder:
     @classmethod
     def parse(cls, content: bytes) -> "Holder":
         try:
-            fields: dict[str, Any] = json.loads(content)
-            return cls(
-                parse_time(fields["time"]),
-                bool(fields["exclusive"]),
-                str(fields.get("hostname", "")),
-                str(fields.get("username", "")),
-                int(fields.get("pid", 0)),
-            )
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raw = _decode_raw(content)
+            return cls(parse_time(raw.time), raw.exclusive, raw.hostname or "", raw.username or "", raw.pid)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise DataDamaged("a lock file is damaged") from error
 
     def is_stale(self, now: datetime) -> bool:
@@ -58,6 +53,19 @@ class Holder:
     def __str__(self) -> str:
         kind = "an exclusive lock" if self.is_exclusive else "a lock"
         return f"{kind} of {self.username}@{self.hostname} (process {self.pid}, since {self.time:%Y-%m-%d %H:%M:%S} UTC)"
+
+
+class _RawLock(msgspec.Struct):
+    """A lock as its JSON has it."""
+
+    time: str
+    exclusive: bool
+    hostname: str | None = ""
+    username: str | None = ""
+    pid: int = 0
+
+
+_decode_raw = msgspec.json.Decoder(_RawLock).decode
 
 
 class Lock:
@@ -195,7 +203,7 @@ def _refresh(lock: Lock, ended: threading.Event) -> None:
 def _process_exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # the latter for a number that no process has
         return False
     except PermissionError:
         return True

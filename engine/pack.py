@@ -6,19 +6,19 @@ document, "Pack Format".
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from engine.blob import ID_SIZE, BlobType, PackedBlob
+from engine.bounds import HEADER_BYTES, require_blob_size
 from engine.crypto import OVERHEAD, SealingKey
 from engine.errors import DataDamaged
+from engine.store import Buffer
 
 COMPRESSED = 2
 _RAW_ENTRY = struct.Struct("<BI32s")
 _COMPRESSED_ENTRY = struct.Struct("<BII32s")
 _LENGTH = struct.Struct("<I")
 LENGTH_SIZE = _LENGTH.size
-# What restic accepts as the most that a header may take.
-HEADER_LIMIT = 16 << 20
 
 
 def encode_header(blobs: Iterable[PackedBlob], key: SealingKey) -> bytes:
@@ -43,34 +43,42 @@ def sealed_header_length(last_bytes: bytes, pack_size: int) -> int:
     if len(last_bytes) != LENGTH_SIZE:
         raise DataDamaged("a pack is too short")
     length = int(_LENGTH.unpack(last_bytes)[0])
-    if length < OVERHEAD or length > pack_size - LENGTH_SIZE or length > HEADER_LIMIT:
+    if length < OVERHEAD or length > pack_size - LENGTH_SIZE or length > HEADER_BYTES:
         raise DataDamaged("a pack has a header of impossible length")
     return length
 
 
-def decode_header(sealed: bytes, key: SealingKey, pack_size: int) -> list[PackedBlob]:
+def decode_header(sealed: Buffer, key: SealingKey, pack_size: int) -> list[PackedBlob]:
     """Return the blobs of a pack of `pack_size` bytes in their order. Raises DataDamaged."""
-    entries = memoryview(key.open(sealed))
-    blobs: list[PackedBlob] = []
+    return list(iter_header(key.open(sealed), pack_size))
+
+
+def iter_header(header: bytes, pack_size: int) -> Iterator[PackedBlob]:
+    """Yield the blobs that an opened header lists, in their order; all at once take ten times as much memory as the header.
+
+    Raises DataDamaged, at the end also for a header that is not that of a pack of `pack_size` bytes.
+    """
     at = offset = 0
-    while at < len(entries):
-        kind = entries[at]
+    while at < len(header):
+        kind = header[at]
         if kind > COMPRESSED + 1:
             raise DataDamaged("a pack's header has an entry of unknown type")
         entry = _COMPRESSED_ENTRY if kind & COMPRESSED else _RAW_ENTRY
-        if at + entry.size > len(entries):
+        if at + entry.size > len(header):
             raise DataDamaged("a pack's header is truncated")
         if kind & COMPRESSED:
-            _, length, plain, blob_id = _COMPRESSED_ENTRY.unpack_from(entries, at)
+            _, length, plain, blob_id = _COMPRESSED_ENTRY.unpack_from(header, at)
         else:
-            _, length, blob_id = _RAW_ENTRY.unpack_from(entries, at)
+            _, length, blob_id = _RAW_ENTRY.unpack_from(header, at)
             plain = 0
-        blobs.append(PackedBlob(BlobType(kind & 1), blob_id, offset, length, plain))
+        blob_type = BlobType(kind & 1)
+        if blob_type is BlobType.DATA:  # trees are read entry by entry if they are large
+            require_blob_size(blob_type, length, plain)
+        yield PackedBlob(blob_type, blob_id, offset, length, plain)
         at += entry.size
         offset += length
-    if offset + len(sealed) + LENGTH_SIZE != pack_size:
+    if offset + OVERHEAD + len(header) + LENGTH_SIZE != pack_size:
         raise DataDamaged("a pack has another size than its header says")
-    return blobs
 
 
 assert _RAW_ENTRY.size == 5 + ID_SIZE

@@ -6,7 +6,7 @@ A pack's name is the hash of its content, so that it is known last: the store ta
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from engine.blob import BlobType, PackedBlob
@@ -48,20 +48,25 @@ class PackWriter:
 
     def add(self, blob_id: bytes, sealed: Buffer, uncompressed_length: int) -> None:
         """Append a sealed blob; `uncompressed_length` is 0 for a raw one. Raises what an earlier upload failed with."""
+        self.add_pieces(blob_id, (sealed,), uncompressed_length)
+
+    def add_pieces(self, blob_id: bytes, sealed: Iterable[Buffer], uncompressed_length: int) -> None:
+        """Append a sealed blob that comes in pieces. Raises also what these fail with, and then can be used no more."""
         full: _OpenPack | None = None
         with self._lock:
             self._raise_failure()
             if self._pack is None:
                 self._pack = _OpenPack(self._store.begin_pack())
-            pack = self._pack
-            pack.blobs.append(PackedBlob(self._type, blob_id, pack.size, len(sealed), uncompressed_length))
+            pack, offset = self._pack, self._pack.size
             try:
-                pack.append(sealed)
+                for piece in sealed:
+                    pack.append(piece)
             except BaseException as error:
                 # Nobody may go on with a pack of which a part is missing.
                 self._failure, self._pack = error, None
                 pack.upload.abandon()
                 raise
+            pack.blobs.append(PackedBlob(self._type, blob_id, offset, pack.size - offset, uncompressed_length))
             if pack.size >= PACK_SIZE or len(pack.blobs) >= BLOBS_PER_PACK:
                 full, self._pack = pack, None
         if full is not None:

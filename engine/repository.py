@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from engine.blob import BlobLocation, BlobType, PackedBlob, parse_id
-from engine.compression import decompress, pack_file, unpack_file
+from engine.blob import BlobLocation, BlobType, parse_id
+from engine.bounds import FILE_BYTES, require_blob_size, unpacked_limit
+from engine.compression import decompress, decompress_pieces, pack_file, unpack_file
 from engine.crypto import KeyMaterial, SealingKey
 from engine.errors import (
     BlobMissing,
@@ -24,22 +25,27 @@ from engine.errors import (
     FileMissing,
     RepositoryExists,
     RepositoryNotFound,
+    TooLarge,
     UnsupportedRepository,
 )
 from engine.index import Index, decode_index
 from engine.keys import DerivedKeys, add_key, open_key
 from engine.locks import Lock, hold_lock
-from engine.pack import LENGTH_SIZE, decode_header, sealed_header_length
+from engine.pack import LENGTH_SIZE, sealed_header_length
 from engine.polynomial import random_irreducible
-from engine.readahead import ReadAhead
+from engine.readahead import ReadAhead, map_ahead
 from engine.store import Buffer, FileKind, Store
 from engine.writer import RepositoryWriter
 
 VERSIONS = (1, 2)
-INDEX_READERS = 4
+READERS = 4
+# What of index files waits to be decoded, as it is unpacked: four of the usual size.
+AHEAD_BYTES = 64 << 20
 # About what a blob takes in an index file: half of an id's digits cannot be compressed away.
 INDEX_BYTES_PER_BLOB = {1: 150, 2: 44}
 HEADER_GUESS = 16 << 10
+# What is read at once of a blob that is streamed.
+STREAMED = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class RepositoryConfig:
         try:
             fields = json.loads(content)
             config = cls(int(fields["version"]), str(fields["id"]), str(fields["chunker_polynomial"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataDamaged("a field is missing or unreadable") from error
         if config.version not in VERSIONS:
             raise UnsupportedRepository(f"the repository has format version {config.version}, which is not known here")
@@ -121,18 +127,18 @@ class Repository:
         """
         with self._index_lock:
             files = dict(self.store.list(FileKind.INDEX))
+            expected = sum(min(size, FILE_BYTES[FileKind.INDEX]) for size in files.values())
             index, known = self.index, self._index_files
             if not known <= files.keys():
                 index, known = Index(), set()
             if not len(index):
-                index.reserve(BlobType.DATA, sum(files.values()) // INDEX_BYTES_PER_BLOB[self.config.version])
-            names = [name for name in files if name not in known]
-            with ThreadPoolExecutor(INDEX_READERS, thread_name_prefix="index") as readers:
-                contents = readers.map(lambda name: self.load_file(FileKind.INDEX, name), names)
-                for name, content in zip(names, contents, strict=True):
-                    for pack in decode_index(content):
-                        index.add_pack(pack)
-                    known.add(name)
+                index.reserve(BlobType.DATA, expected // INDEX_BYTES_PER_BLOB[self.config.version])
+            new = {name: size for name, size in files.items() if name not in known}
+            for name, content in self.load_files(FileKind.INDEX, new):
+                for pack in decode_index(content, name):
+                    index.add_pack(pack)
+                known.add(name)
+                del content  # while the next is read
             self.index, self._index_files = index, known
 
     def unload_index(self) -> None:
@@ -149,8 +155,30 @@ class Repository:
         sealed = self.store.get(kind, name)
         if kind is not FileKind.CONFIG and hashlib.sha256(sealed).hexdigest() != name:
             raise DataDamaged(f"{kind.value} file {name} was altered")
+        limit = unpacked_limit(kind, len(sealed))
         plaintext = self.key.open(sealed)
-        return plaintext if kind is FileKind.CONFIG else unpack_file(plaintext)
+        del sealed  # that of an index file may be as large as what follows
+        if kind is FileKind.CONFIG:
+            return plaintext
+        try:
+            return unpack_file(plaintext, limit)
+        except TooLarge as error:
+            raise TooLarge(f"{kind.value} file {name} unpacks to more than {limit} bytes, which no program writes") from error
+
+    def load_files(self, kind: FileKind, sizes: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
+        """Yield name and plaintext of each of these files (names and sizes as stored), in their order. Raises as `load_file` does.
+
+        Some are read ahead, as many as are small.
+        """
+
+        def load(name: str) -> tuple[str, bytes]:
+            return name, self.load_file(kind, name)
+
+        def weigh(name: str) -> int:
+            return sizes[name] if self.config.version < 2 else unpacked_limit(kind, sizes[name])
+
+        with ThreadPoolExecutor(READERS, thread_name_prefix=kind.value) as readers:
+            yield from map_ahead(readers, load, sizes, AHEAD_BYTES, weigh)
 
     def save_file(self, kind: FileKind, payload: bytes) -> str:
         """Write an index, snapshot or lock file and return its name."""
@@ -167,8 +195,9 @@ class Repository:
         return location
 
     def load_blob(self, blob_type: BlobType, blob_id: bytes) -> bytes:
-        """Return a blob's content, from another pack if it cannot be had from the first. Raises BlobMissing, DataDamaged,
-        FileMissing.
+        """Return a blob's content, from another pack if it cannot be had from the first.
+
+        Raises BlobMissing, DataDamaged, FileMissing; TooLarge for what is not held in memory as a whole.
         """
         try:
             return self._load_from(self.locate(blob_type, blob_id), blob_type, blob_id)
@@ -178,7 +207,60 @@ class Repository:
                     return self._load_from(other, blob_type, blob_id)
             raise
 
+    def stream_blob(self, blob_type: BlobType, blob_id: bytes) -> Iterator[bytes]:
+        """Yield a blob's content in pieces: for one that is too large to be held in memory.
+
+        It is read twice, since nothing of it can be believed before all of it was checked. Raises as `load_blob` does, all but
+        StoreError's family before anything is yielded.
+        """
+        first = self.locate(blob_type, blob_id)
+        for place in (first, *self.index.other_places(blob_type, blob_id)):
+            try:
+                for _ in self._opened(self._stored(place), place, blob_id):
+                    pass
+            except (DataDamaged, FileMissing) as error:
+                failure = error
+                continue
+            yield from self._opened(self._stored(place), place, blob_id)
+            return
+        raise failure
+
+    def stream_sealed(self, location: BlobLocation, blob_id: bytes) -> Iterator[bytes]:
+        """Yield what lies at a place as it is stored, in pieces, after it was read once and found to be that blob.
+
+        Raises DataDamaged and FileMissing, before anything is yielded; DataDamaged at the end if it is another thing by then.
+        """
+        checked, again = hashlib.sha256(), hashlib.sha256()
+        pieces = self._stored(location, checked)
+        for _ in self._opened(pieces, location, blob_id):
+            pass
+        for _ in pieces:  # what a frame is followed by
+            pass
+        yield from self._stored(location, again)
+        if again.digest() != checked.digest():
+            raise DataDamaged(f"pack {location.pack_id.hex()} changed while it was read")
+
+    def _stored(self, location: BlobLocation, digest: "hashlib._Hash | None" = None) -> Iterator[bytes]:
+        """Yield what lies at a place, and count it into a hash."""
+        for at in range(0, location.length, STREAMED):
+            length = min(STREAMED, location.length - at)
+            piece = self.store.get_range(FileKind.DATA, location.pack_id.hex(), location.offset + at, length)
+            if digest is not None:
+                digest.update(piece)
+            yield piece
+
+    def _opened(self, stored: Iterator[bytes], location: BlobLocation, blob_id: bytes) -> Iterator[bytes]:
+        """Yield the content of a blob that comes as it is stored. Raises DataDamaged, at the end, if it is not that blob's."""
+        plain = self.key.open_pieces(stored)
+        digest = hashlib.sha256()
+        for piece in decompress_pieces(plain, location.uncompressed_length) if location.uncompressed_length else plain:
+            digest.update(piece)
+            yield piece
+        if digest.digest() != blob_id:
+            raise DataDamaged(f"the content of blob {blob_id.hex()} is not what its name says")
+
     def _load_from(self, location: BlobLocation, blob_type: BlobType, blob_id: bytes) -> bytes:
+        require_blob_size(blob_type, location.length, location.uncompressed_length)
         sealed: Buffer
         if blob_type is BlobType.TREE:
             sealed = self._trees.read(location)
@@ -209,8 +291,8 @@ class Repository:
                 on_foreign(name)
         return packs
 
-    def load_pack_header(self, pack_id: bytes, size: int) -> list[PackedBlob]:
-        """Return the blobs of a pack of `size` bytes as its own header lists them. Raises DataDamaged, FileMissing."""
+    def load_pack_header(self, pack_id: bytes, size: int) -> bytes:
+        """Return the header of a pack of `size` bytes, opened, for `pack.iter_header`. Raises DataDamaged, FileMissing."""
         name = pack_id.hex()
         # Most headers lie in the end that is read first.
         read = min(size, HEADER_GUESS)
@@ -220,7 +302,7 @@ class Repository:
         length = sealed_header_length(end[-LENGTH_SIZE:], size)
         if length + LENGTH_SIZE > read:
             end = self.store.get_range(FileKind.DATA, name, size - length - LENGTH_SIZE, length + LENGTH_SIZE)
-        return decode_header(end[-LENGTH_SIZE - length : -LENGTH_SIZE], self.key, size)
+        return self.key.open(memoryview(end)[-LENGTH_SIZE - length : -LENGTH_SIZE])
 
     def lock(self, *, exclusive: bool = False) -> AbstractContextManager[Lock]:
         """Hold a lock for the length of a block. Raises RepositoryLocked."""

@@ -6,23 +6,27 @@ Reading and writing their JSON, finding one by id, prefix or ``latest``, and cho
 
 from __future__ import annotations
 
-import json
 import posixpath
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import MAXYEAR, MINYEAR, datetime
+from typing import Annotated
 
 import msgspec
 
 from engine.blob import parse_id
-from engine.errors import DataDamaged, EngineError, FileMissing, SnapshotNotFound
+from engine.bounds import FILE_BYTES, SNAPSHOTS_BYTES, unpacked_limit
+from engine.errors import DataDamaged, EngineError, FileMissing, SnapshotNotFound, TooLarge
 from engine.gotime import format_time, parse_zoned_time
 from engine.node import go_string, replace_undecodable
+from engine.readahead import map_ahead
 from engine.store import FileKind, UnpackedFiles
 
 _READERS = 4
+# About what a snapshot takes in memory without its texts, and an entry of a dictionary.
+_SNAPSHOT_SIZE, _ENTRY_SIZE = 2000, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class Snapshot:
         """The JSON that restic would write."""
         fields: list[str] = [f'"time":"{format_time(self.time)}"']
         if self.parent:
-            fields.append(f'"parent":"{self.parent}"')
+            fields.append(f'"parent":{go_string(self.parent)}')
         fields.append(f'"tree":"{self.tree.hex()}"')
         fields.append(f'"paths":{_encode_list(self.paths)}')
         for name, text in (("hostname", self.hostname), ("username", self.username)):
@@ -110,7 +114,7 @@ class Snapshot:
             if texts:
                 fields.append(f'"{name}":{_encode_list(texts)}')
         if self.original:
-            fields.append(f'"original":"{self.original}"')
+            fields.append(f'"original":{go_string(self.original)}')
         if self.program_version:
             fields.append(f'"program_version":{go_string(self.program_version)}')
         if self.summary:
@@ -124,26 +128,77 @@ class Snapshot:
     def decode(cls, content: bytes, snapshot_id: str) -> Snapshot:
         """The snapshot in a file's plaintext. Raises DataDamaged."""
         try:
-            raw: dict[str, Any] = json.loads(content)
-            summary = raw.get("summary")
+            raw = _decode_raw(content)
+            tree, time = parse_id(raw.tree), parse_zoned_time(raw.time)
+            if not MINYEAR < time.year < MAXYEAR:
+                raise ValueError("a time that the clocks of some places cannot show")
             return cls(
-                time=parse_zoned_time(raw["time"]),
-                tree=parse_id(raw["tree"]),
-                paths=tuple(map(str, raw["paths"] or ())),
-                hostname=str(raw.get("hostname", "")),
-                username=str(raw.get("username", "")),
-                uid=int(raw.get("uid", 0)),
-                gid=int(raw.get("gid", 0)),
-                excludes=tuple(map(str, raw.get("excludes") or ())),
-                tags=tuple(map(str, raw.get("tags") or ())),
-                parent=raw.get("parent"),
-                original=raw.get("original"),
-                program_version=str(raw.get("program_version", "")),
-                summary=_decode_summary(summary) if summary else None,
+                time=time,
+                tree=tree,
+                paths=tuple(raw.paths or ()),
+                hostname=raw.hostname or "",
+                username=raw.username or "",
+                uid=raw.uid,
+                gid=raw.gid,
+                excludes=tuple(raw.excludes or ()),
+                tags=tuple(raw.tags or ()),
+                parent=raw.parent,
+                original=raw.original,
+                program_version=raw.program_version or "",
+                summary=None if raw.summary is None else raw.summary.decoded(),
                 id=snapshot_id,
             )
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise DataDamaged(f"the snapshot {snapshot_id[:8]} is damaged") from error
+
+
+_Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Id = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+
+
+class _RawSummary(msgspec.Struct):
+    """A summary as its JSON has it."""
+
+    backup_start: str
+    backup_end: str
+    files_new: _Number = 0
+    files_changed: _Number = 0
+    files_unmodified: _Number = 0
+    dirs_new: _Number = 0
+    dirs_changed: _Number = 0
+    dirs_unmodified: _Number = 0
+    data_blobs: _Number = 0
+    tree_blobs: _Number = 0
+    data_added: _Number = 0
+    data_added_packed: _Number = 0
+    total_files_processed: _Number = 0
+    total_bytes_processed: _Number = 0
+    errors: _Number = 0
+
+    def decoded(self) -> SnapshotSummary:
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        return SnapshotSummary(parse_zoned_time(self.backup_start), parse_zoned_time(self.backup_end), **counts)
+
+
+class _RawSnapshot(msgspec.Struct):
+    """A snapshot as its JSON has it."""
+
+    time: str
+    tree: str
+    paths: list[str] | None
+    hostname: str | None = ""
+    username: str | None = ""
+    uid: _Id = 0
+    gid: _Id = 0
+    excludes: list[str] | None = None
+    tags: list[str] | None = None
+    parent: str | None = None
+    original: str | None = None
+    program_version: str | None = ""
+    summary: _RawSummary | None = None
+
+
+_decode_raw = msgspec.json.Decoder(_RawSnapshot).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +260,8 @@ def iter_snapshots(files: UnpackedFiles, on_damaged: OnDamaged | None = None) ->
 
     `on_damaged` is told (full id, error) of those that cannot be read, which are left out. Without it raises DataDamaged.
     """
-    names = [name for name, _ in files.store.list(FileKind.SNAPSHOTS)]
+    sizes = dict(files.store.list(FileKind.SNAPSHOTS))
+    texts = _Texts()
 
     def load(name: str) -> Snapshot | None:
         try:
@@ -218,11 +274,41 @@ def iter_snapshots(files: UnpackedFiles, on_damaged: OnDamaged | None = None) ->
             on_damaged(name, error)
             return None
 
-    if len(names) < 2:
-        yield from filter(None, map(load, names))
+    if len(sizes) < 2:
+        yield from map(texts.share, filter(None, map(load, sizes)))
         return
+
+    def weigh(name: str) -> int:
+        return unpacked_limit(FileKind.SNAPSHOTS, sizes[name])
+
     with ThreadPoolExecutor(_READERS, thread_name_prefix="snapshots") as readers:
-        yield from filter(None, readers.map(load, names))
+        loaded = map_ahead(readers, load, sizes, FILE_BYTES[FileKind.SNAPSHOTS], weigh)
+        yield from map(texts.share, filter(None, loaded))
+
+
+class _Texts:
+    """Texts of snapshots, each once in memory: hosts, paths and patterns are the same in most."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+        self._size = 0
+
+    def share(self, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with texts that are shared. Raises TooLarge if all of them come to take too much memory."""
+        self._size += _SNAPSHOT_SIZE
+        lists = [tuple(map(self._shared, texts)) for texts in (snapshot.paths, snapshot.excludes, snapshot.tags)]
+        self._size += sum(map(sys.getsizeof, lists))
+        if self._size > SNAPSHOTS_BYTES:
+            raise TooLarge("the snapshots of the repository name more paths, patterns and tags than any program writes")
+        hostname, username = self._shared(snapshot.hostname), self._shared(snapshot.username)
+        return replace(snapshot, paths=lists[0], excludes=lists[1], tags=lists[2], hostname=hostname, username=username)
+
+    def _shared(self, text: str) -> str:
+        shared = self._texts.get(text)
+        if shared is None:
+            shared = self._texts[text] = text
+            self._size += sys.getsizeof(text) + _ENTRY_SIZE
+        return shared
 
 
 def find_snapshot(
@@ -282,8 +368,3 @@ def _paths_as_stored(paths: Iterable[str]) -> set[str]:
 
 def _encode_list(texts: Iterable[str]) -> str:
     return "[" + ",".join(map(go_string, texts)) + "]"
-
-
-def _decode_summary(raw: dict[str, Any]) -> SnapshotSummary:
-    counts = {name: int(raw.get(name, 0)) for name in _COUNTS}
-    return SnapshotSummary(parse_zoned_time(raw["backup_start"]), parse_zoned_time(raw["backup_end"]), **counts)

@@ -4,6 +4,7 @@ The layout is restic's default one: `config` at the top, the other kinds in dire
 directories by the first two digits of their names. Specified in restic's design document, "Repository Layout".
 """
 
+import re
 from collections.abc import Iterator
 from enum import Enum
 from typing import Protocol
@@ -20,6 +21,14 @@ class FileKind(Enum):
     SNAPSHOTS = "snapshots"
     INDEX = "index"
     DATA = "data"
+
+
+_NAME = re.compile("[0-9a-f]{64}")
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a repository's files, but for the configuration, are named like this. What is not is somebody else's."""
+    return _NAME.fullmatch(name) is not None
 
 
 def relative_path(kind: FileKind, name: str) -> str:
@@ -60,7 +69,7 @@ class Store(Protocol):
         """For how many seconds others may not see in a listing what was written."""
 
     def get(self, kind: FileKind, name: str) -> bytes:
-        """Return the whole file. Raises FileMissing."""
+        """Return the whole file. Raises FileMissing, and TooLarge for one beyond `bounds.FILE_BYTES`, which is not read."""
 
     def get_range(self, kind: FileKind, name: str, offset: int, length: int) -> bytes:
         """Return `length` bytes from `offset`, fewer if the file ends before. Raises FileMissing."""
@@ -72,7 +81,10 @@ class Store(Protocol):
         """Begin a data file whose name will be known at its end."""
 
     def list(self, kind: FileKind) -> Iterator[tuple[str, int]]:
-        """Yield name and size in bytes of each file of a kind, in no particular order."""
+        """Yield name and size in bytes of each file of a kind, in no particular order.
+
+        What has no name of a repository's file is left out, but for what lies among the packs.
+        """
 
     def delete(self, kind: FileKind, name: str) -> None:
         """Delete the file; one that is not there is no error."""

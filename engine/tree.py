@@ -13,6 +13,7 @@ import msgspec
 
 from engine.errors import DataDamaged
 from engine.node import Node, unquote_name
+from engine.store import Buffer
 
 _OPENING = '{"nodes":['
 
@@ -33,12 +34,16 @@ def iter_nodes(tree: bytes) -> Iterator[Node]:
 
 def iter_raw_nodes(tree: bytes) -> Iterator[RawNode]:
     """The entries of a tree blob as they stand. Raises DataDamaged when it is not a tree."""
-    for raw in split_tree(tree):
-        try:
-            key = _decode_key(raw)
-            yield RawNode(unquote_name(key.name), str(raw, "utf-8"), key.content, key.subtree)
-        except (msgspec.DecodeError, ValueError) as error:
-            raise DataDamaged("A tree in the repository has an entry without a readable name.") from error
+    return map(decode_raw_node, split_tree(tree))
+
+
+def decode_raw_node(text: Buffer) -> RawNode:
+    """The entry in a JSON object as it stands. Raises DataDamaged when it is not one."""
+    try:
+        key = _decode_key(text)
+        return RawNode(unquote_name(key.name), str(text, "utf-8"), key.content, key.subtree)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise DataDamaged("A tree in the repository has an entry without a readable name.") from error
 
 
 def encode_tree(nodes: Iterable[Node]) -> bytes:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from engine.blob import BlobType
-from engine.compression import compress
+from engine.bounds import MOVED_BYTES
+from engine.compression import compress, compress_pieces
 from engine.crypto import SealingKey
+from engine.errors import TooLarge
 from engine.index import BLOBS_PER_FILE, Index, IndexedPack, encode_index
 from engine.packer import PackWriter
 from engine.store import Buffer, FileKind, Store
@@ -130,9 +132,27 @@ class RepositoryWriter:
         self._packers[blob_type].add(blob_id, sealed, uncompressed_length)
         return len(sealed)
 
-    def add_sealed(self, blob_type: BlobType, blob_id: bytes, sealed: Buffer, uncompressed_length: int) -> None:
-        """Store a blob as it lies in another pack, whether the repository has it or not. The caller has checked its content."""
-        self._packers[blob_type].add(blob_id, sealed, uncompressed_length)
+    def add_sealed(self, blob_type: BlobType, blob_id: bytes, sealed: Iterable[Buffer], uncompressed_length: int) -> None:
+        """Store a blob as it lies in another pack, in pieces, whether the repository has it or not.
+
+        The caller has checked its content.
+        """
+        self._packers[blob_type].add_pieces(blob_id, sealed, uncompressed_length)
+
+    def add_pieces(self, blob_type: BlobType, blob_id: bytes, read: Callable[[], Iterable[Buffer]], size: int) -> None:
+        """Store a blob of `size` bytes that `claim` answered True for, and that is too large to be held in memory.
+
+        `read` yields its content in pieces, and is called twice. Raises TooLarge, before anything is stored, for what is so large
+        as stored that it is not brought to another pack.
+        """
+
+        def stored() -> Iterable[Buffer]:
+            return compress_pieces(read(), size) if self._version >= 2 else read()
+
+        stored_size = sum(map(len, stored()))
+        if stored_size > MOVED_BYTES:
+            raise TooLarge(f"the {blob_type.label} blob {blob_id.hex()} of {stored_size} bytes is larger than is stored anew")
+        self._packers[blob_type].add_pieces(blob_id, self._key.seal_pieces(stored()), size if self._version >= 2 else 0)
 
     def flush(self) -> None:
         """Return once every blob that was added is stored and named by an index file."""

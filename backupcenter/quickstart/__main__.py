@@ -49,10 +49,14 @@ def run(arguments: argparse.Namespace, supervisor: Supervisor, screen: "Screen")
     if source.is_relative_to(installation.state):
         raise QuickstartError(f"the source {source} lies inside the state directory")
 
+    redis, *others = installation_programs(installation)
+    screen.show(f"starting {redis.name} …")
+    # Before the database, whose first account is an event already.
+    supervisor.start(redis)
     screen.show("preparing the database …")
     token, first_password = installation.set_up_database()
     screen.say(f"database ready in {installation.state}")
-    for program in installation_programs(installation):
+    for program in others:
         screen.show(f"starting {program.name} …")
         supervisor.start(program)
     screen.say(f"running: {', '.join(program.name for program in supervisor.programs)}")

@@ -7,10 +7,12 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 
+from engine.bounds import require_size
 from engine.errors import AccessDenied, BucketMissing, FileMissing, QuotaExceeded, StoreError
-from engine.store import Buffer, FileKind, relative_path
+from engine.store import Buffer, FileKind, is_file_name, relative_path
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o400
@@ -34,16 +36,16 @@ class LocalStore:
         return self.directory
 
     def get(self, kind: FileKind, name: str) -> bytes:
-        with self.failing(f"{kind.value} file {name}"), open(self.path(kind, name), "rb", buffering=0) as file:
-            return file.readall()
+        with self.opened(kind, name) as descriptor:
+            size = os.fstat(descriptor).st_size
+            require_size(kind, name, size)
+            # It is put as a whole, and never grows.
+            return os.pread(descriptor, size, 0)
 
     def get_range(self, kind: FileKind, name: str, offset: int, length: int) -> bytes:
-        with self.failing(f"{kind.value} file {name}"):
-            descriptor = os.open(self.path(kind, name), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                return os.pread(descriptor, length, offset)
-            finally:
-                os.close(descriptor)
+        with self.opened(kind, name) as descriptor:
+            # The memory for `length` bytes is taken before it is known how many there are.
+            return os.pread(descriptor, max(0, min(length, os.fstat(descriptor).st_size - offset)), offset)
 
     def put(self, kind: FileKind, name: str, data: Buffer) -> None:
         path = self.path(kind, name)
@@ -72,7 +74,7 @@ class LocalStore:
                 continue
             # One that goes meanwhile must not hide those that come after it: a lock may be among them.
             with self.failing(entry.path), contextlib.suppress(FileNotFoundError):
-                if not _is_partial(entry.name):
+                if is_file_name(entry.name) or (kind is FileKind.DATA and not _is_partial(entry.name)):
                     yield entry.name, entry.stat().st_size
 
     def delete(self, kind: FileKind, name: str) -> None:
@@ -114,6 +116,18 @@ class LocalStore:
 
     def path(self, kind: FileKind, name: str) -> str:
         return f"{self.directory}/{relative_path(kind, name)}"
+
+    @contextlib.contextmanager
+    def opened(self, kind: FileKind, name: str) -> Iterator[int]:
+        """Open a file for the length of the block, by a descriptor. A pipe in its place is not waited for."""
+        with self.failing(f"{kind.value} file {name}"):
+            descriptor = os.open(self.path(kind, name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise StoreError(f"{kind.value} file {name} in {self.directory} is no file")
+                yield descriptor
+            finally:
+                os.close(descriptor)
 
     @contextlib.contextmanager
     def failing(self, what: str) -> Iterator[None]:

@@ -37,8 +37,9 @@ from urllib3.exceptions import HTTPError
 
 from engine.backends import Credentials
 from engine.backends.acknowledging import acknowledge_promptly
-from engine.backends.limited import Limits
+from engine.backends.limited import STEP_BYTES, Limits
 from engine.backends.patience import Patience, Repeater
+from engine.bounds import require_size
 from engine.errors import (
     AccessDenied,
     AnswerBroken,
@@ -52,7 +53,7 @@ from engine.errors import (
     StoreError,
     StoreUnreachable,
 )
-from engine.store import Buffer, FileKind, relative_path
+from engine.store import Buffer, FileKind, is_file_name, relative_path
 
 CONNECTIONS = 16
 DEFAULT_REGION = "us-east-1"
@@ -177,12 +178,12 @@ class S3Store:
         return "s3:" + "/".join(part for part in (self.url, self.bucket, self.prefix) if part)
 
     def get(self, kind: FileKind, name: str) -> bytes:
-        return self._do(kind, name, lambda: self._read(Key=self._key(kind, name))[0])
+        return self._do(kind, name, lambda: self._read(kind, name)[0])
 
     def get_range(self, kind: FileKind, name: str, offset: int, length: int) -> bytes:
         if not length:
             return b""
-        return self._do(kind, name, lambda: self._read_range(self._key(kind, name), offset, length))
+        return self._do(kind, name, lambda: self._read_range(kind, name, offset, length))
 
     def put(self, kind: FileKind, name: str, data: Buffer) -> None:
         # boto3 sends a bytearray as it is. Bytes it would announce first ("Expect: 100-continue"), which costs a round trip.
@@ -204,7 +205,10 @@ class S3Store:
         while True:
             page = self._do(kind, "", partial(self._list_page, **request))
             for entry in page.get("Contents", ()):
-                yield entry["Key"].rpartition("/")[2], entry["Size"]
+                name = entry["Key"].rpartition("/")[2]
+                # What lies deeper, or is a pack in another directory than its own, cannot be read by its name, and so is not there.
+                if entry["Key"] == self._key(kind, name) and (is_file_name(name) or kind in (FileKind.CONFIG, FileKind.DATA)):
+                    yield name, entry["Size"]
             if not page["IsTruncated"]:
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
@@ -252,24 +256,29 @@ class S3Store:
         if self._limits.upload is not None and isinstance(request.body, bytearray):
             request.body = self._limits.upload.paced(request.body)
 
-    def _read(self, **request: str) -> tuple[bytes, dict[str, Any]]:
-        """Return the body of an object, and the rest of the answer."""
-        answer = self._client.get_object(Bucket=self.bucket, **request)
+    def _read(self, kind: FileKind, name: str, **request: str) -> tuple[bytes, dict[str, Any]]:
+        """Return the body of an object, or what was requested of it, and the rest of the answer. Raises TooLarge."""
+        answer = self._client.get_object(Bucket=self.bucket, Key=self._key(kind, name), **request)
+        require_size(kind, name, answer.get("ContentLength", 0))
         if "ContentLength" not in answer and "transfer-encoding" not in answer["ResponseMetadata"]["HTTPHeaders"]:
             raise AnswerBroken(f"an answer of the store at {self.url} does not say how long it is")
         # Compares what came with the length.
         download = self._limits.download
-        if download is None:
+        if download is None and "ContentLength" in answer:
             return answer["Body"].read(), answer
         pieces = []
-        while piece := answer["Body"].read(download.step):
-            download.take(len(piece))
+        size = 0
+        while piece := answer["Body"].read(STEP_BYTES if download is None else download.step):
+            if download is not None:
+                download.take(len(piece))
             pieces.append(piece)
+            size += len(piece)
+            require_size(kind, name, size)
         return b"".join(pieces), answer
 
-    def _read_range(self, key: str, offset: int, length: int) -> bytes:
+    def _read_range(self, kind: FileKind, name: str, offset: int, length: int) -> bytes:
         try:
-            body, answer = self._read(Key=key, Range=f"bytes={offset}-{offset + length - 1}")
+            body, answer = self._read(kind, name, Range=f"bytes={offset}-{offset + length - 1}")
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") == "InvalidRange":
                 return b""

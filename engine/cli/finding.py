@@ -9,6 +9,8 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from engine.cli.options import filter_arguments, said, snapshot_filter
 from engine.cli.run import DONE, FAILED, Run, Verb
 from engine.errors import EngineError
@@ -116,7 +118,7 @@ def _matches_json(by_snapshot: "Iterable[tuple[Snapshot, Iterator[Match]]]") -> 
 
 
 def _match_message(path: bytes, node: Node) -> dict[str, object]:
-    fields = json.loads(node.to_json())
+    fields = json.loads(replace(node, content=None).to_json())
     for name in ("name", "extended_attributes", "device", "content", "subtree"):
         fields.pop(name, None)
     return {"path": path.decode(errors="replace"), "permissions": mode_text(node.mode), **fields}

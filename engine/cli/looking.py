@@ -7,6 +7,8 @@ import sys
 from dataclasses import asdict
 from datetime import UTC
 
+from msgspec.structs import replace
+
 from engine.cli.options import filter_arguments, snapshot_filter
 from engine.cli.run import DONE, Run, Verb, snapshot_message
 from engine.errors import DataDamaged
@@ -44,8 +46,10 @@ def ls(run: Run) -> int:
         print(json.dumps({**snapshot_message(snapshot), "struct_type": "snapshot"}))
     for path, node in walk(repository, snapshot, os.fsencode(run.options.path)):
         if run.options.json:
-            entry = {**json.loads(node.to_json()), "path": path.decode(errors="replace"), "struct_type": "node"}
-            entry.pop("content", None)
+            # A large file's content would be printed, read and left out.
+            fields = json.loads(replace(node, content=None).to_json())
+            entry = {**fields, "path": path.decode(errors="replace"), "struct_type": "node"}
+            del entry["content"]
             print(json.dumps(entry))
         else:
             sys.stdout.flush()

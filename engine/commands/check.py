@@ -11,19 +11,24 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from engine.blob import BlobType, PackedBlob
-from engine.errors import Cancelled, DataDamaged, EngineError, StoreError
+from engine.blob import BlobType
+from engine.copies import Copies
+from engine.errors import Cancelled, DataDamaged, EngineError
 from engine.index import decode_index
 from engine.keys import KeyFile
-from engine.pack import LENGTH_SIZE, decode_header, header_size, sealed_header_length
+from engine.packcheck import pack_problems
 from engine.progress import Progress, ProgressMeter
+from engine.readahead import map_ahead
 from engine.repository import Repository
 from engine.snapshot import load_snapshot
 from engine.store import FileKind
 from engine.subset import Subset
-from engine.tree import iter_nodes
+from engine.treereader import is_large, read_nodes
 
 READERS = 4
+TREES_AHEAD = 64
+# Nobody reads more, and they would fill the memory.
+PROBLEMS_LIMIT = 10_000
 
 
 @dataclass(slots=True)
@@ -61,7 +66,12 @@ class _Check:
         self.repository, self.cancel = repository, cancel
         self.meter = ProgressMeter("reading the index", on_progress)
         self.report = CheckReport()
-        self.indexed: dict[bytes, set[PackedBlob]] = {}
+        self.copies = Copies()
+        # A byte for each blob: 1 for a tree that was met.
+        self.seen = bytearray()
+        self.more_problems = 0
+        # Beside each other they would take too much memory.
+        self.one_large_tree = threading.Lock()
 
     def run(self, choose: Subset | None) -> CheckReport:
         # First, since the index that is read afterwards has all that these need; of a backup that ends now it has less.
@@ -72,9 +82,12 @@ class _Check:
             sizes = self.check_packs()
             self.check_snapshots(readers, names)
             if choose is not None:
-                present = {pack_id: sizes[pack_id] for pack_id in self.indexed if pack_id in sizes}
-                self.check_data(readers, {pack_id: sizes[pack_id] for pack_id in choose(present)})
-        self.report.packs, self.report.blobs = len(self.indexed), len(self.repository.index)
+                numbers = {pack_id: number for number, pack_id in enumerate(self.copies.packs) if pack_id in sizes}
+                chosen = choose({pack_id: sizes[pack_id] for pack_id in numbers})
+                self.check_data(readers, {numbers[pack_id]: sizes[pack_id] for pack_id in chosen})
+        self.report.packs, self.report.blobs = len(self.copies.packs), len(self.repository.index)
+        if self.more_problems:
+            self.report.problems.append(f"and {self.more_problems} more problems")
         return self.report
 
     def check_keys(self) -> None:
@@ -89,12 +102,14 @@ class _Check:
                 self.problem(f"key {name}: {error}")
 
     def read_index(self) -> None:
+        index = self.repository.index
         for name, _ in self.repository.store.list(FileKind.INDEX):
             self.check_cancelled()
             try:
                 for pack in decode_index(self.repository.load_file(FileKind.INDEX, name)):
-                    self.repository.index.add_pack(pack)
-                    self.indexed.setdefault(pack.id, set()).update(pack.blobs)
+                    index.add_pack(pack)
+                    numbers = (index.number(blob.type, blob.id) for blob in pack.blobs)
+                    self.copies.add_pack(pack, [number for number in numbers if number is not None])
             except EngineError as error:
                 self.problem(f"index file {name}: {error}")
 
@@ -102,103 +117,95 @@ class _Check:
         """Compare the packs that the index names with those that are there; return the sizes of these."""
         self.meter.phase = "listing packs"
         stored = self.repository.stored_packs(lambda name: self.report.notes.append(f"{name} among the packs is no pack"))
-        for pack_id, blobs in self.indexed.items():
+        for pack_id, needed in zip(self.copies.packs, self.copies.sizes, strict=True):
             if pack_id not in stored:
                 self.problem(f"pack {pack_id.hex()} is missing")
-                continue
-            compressed = sum(blob.uncompressed_length > 0 for blob in blobs)
-            needed = sum(blob.length for blob in blobs) + header_size(len(blobs) - compressed, compressed)
-            if stored[pack_id] != needed:
+            elif stored[pack_id] != needed:
                 self.problem(f"pack {pack_id.hex()} has {stored[pack_id]} bytes where the index needs {needed}")
-        unknown = len(stored.keys() - self.indexed.keys())
+        unknown = sum(pack_id not in self.copies for pack_id in stored)
         if unknown:
-            self.report.notes.append(
-                f"{unknown} packs are in no index: left by a run that was cut off"
-            )
+            self.report.notes.append(f"{unknown} packs are in no index: left by a run that was cut off")
         return stored
 
     def check_snapshots(self, readers: ThreadPoolExecutor, names: Iterable[str]) -> None:
         self.meter.phase = "walking snapshots"
-        level: set[bytes] = set()
+        roots: set[bytes] = set()
         for name in names:
             self.report.snapshots += 1
             try:
-                level.add(load_snapshot(self.repository, name).tree)
+                roots.add(load_snapshot(self.repository, name).tree)
             except EngineError as error:
                 self.problem(f"snapshot {name}: {error}")
-        seen: set[bytes] = set()
+        index = self.repository.index
+        self.seen = bytearray(len(index))
+        level = list(roots)
         while level:
-            self.check_cancelled()
-            seen |= level
-            below: set[bytes] = set()
-            for tree_id, found in zip(level, readers.map(self.check_tree, level), strict=True):
-                if isinstance(found, str):
-                    self.problem(f"tree {tree_id.hex()}: {found}")
-                else:
-                    below |= found
+            below: list[bytes] = []
+            for tree_id, (subtrees, problem) in zip(level, map_ahead(readers, self.check_tree, level, TREES_AHEAD), strict=True):
+                if problem:
+                    self.problem(f"tree {tree_id.hex()}: {problem}")
+                for subtree in subtrees:
+                    number = index.number(BlobType.TREE, subtree)
+                    if number is not None and not self.seen[number]:
+                        self.seen[number] = 1
+                        below.append(subtree)
                 self.meter.files_done += 1
                 self.meter.tick()
-            level = below - seen
+            level = below
 
-    def check_tree(self, tree_id: bytes) -> set[bytes] | str:
-        """Return the trees below a tree, or what is wrong with it."""
+    def check_tree(self, tree_id: bytes) -> tuple[list[bytes], str]:
+        """Return the trees below a tree that were not seen yet, and what is wrong with it."""
         self.check_cancelled()
-        below: set[bytes] = set()
-        missing = 0
+        if is_large(self.repository, tree_id):
+            with self.one_large_tree:
+                return self.check_entries(tree_id)
+        return self.check_entries(tree_id)
+
+    def check_entries(self, tree_id: bytes) -> tuple[list[bytes], str]:
+        index = self.repository.index
+        below: dict[int, bytes] = {}
+        blobs = directories = 0
         try:
-            for node in iter_nodes(self.repository.load_blob(BlobType.TREE, tree_id)):
+            for node in read_nodes(self.repository, tree_id):
                 if node.type == "file":
-                    missing += sum(not self.repository.index.has(BlobType.DATA, blob) for blob in node.content or ())
+                    blobs += sum(not index.has(BlobType.DATA, blob) for blob in node.content or ())
                 elif node.is_dir:
                     if node.subtree is None:
-                        return f"its directory {node.name.decode(errors='replace')} has no content"
-                    below.add(node.subtree)
+                        return [], f"its directory {node.name.decode(errors='replace')} has no content"
+                    number = index.number(BlobType.TREE, node.subtree)
+                    if number is None:
+                        directories += 1
+                    elif not self.seen[number]:
+                        below[number] = node.subtree
         except EngineError as error:
-            return str(error)
-        if missing:
-            return f"{missing} blobs of its files are not in the index"
-        return below
+            return [], str(error)
+        counts = {f"{blobs} blobs of its files": blobs, f"the trees of {directories} of its directories": directories}
+        missing = " and ".join(what for what, count in counts.items() if count)
+        return list(below.values()), f"{missing} are not in the index" if missing else ""
 
-    def check_data(self, readers: ThreadPoolExecutor, sizes: dict[bytes, int]) -> None:
-        """Read the packs of these ids and sizes."""
+    def check_data(self, readers: ThreadPoolExecutor, chosen: dict[int, int]) -> None:
+        """Read the packs of these numbers and sizes."""
         self.meter.phase = "reading packs"
-        self.meter.files_done, self.meter.files_total = 0, len(sizes)
-        self.meter.bytes_done, self.meter.bytes_total = 0, sum(sizes.values())
-        packs = list(sizes)
-        for at in range(0, len(packs), READERS):
+        self.meter.files_done, self.meter.files_total = 0, len(chosen)
+        self.meter.bytes_done, self.meter.bytes_total = 0, sum(chosen.values())
+
+        def check(number: int) -> list[str]:
             self.check_cancelled()
-            some = packs[at : at + READERS]
-            for pack_id, problems in zip(some, readers.map(self.check_pack, some), strict=True):
-                for problem in problems:
-                    self.problem(f"pack {pack_id.hex()}: {problem}")
-                self.meter.files_done += 1
-                self.meter.bytes_done += sizes[pack_id]
-                self.meter.tick()
+            return pack_problems(self.repository, self.copies, number, chosen[number])
+
+        for number, problems in zip(chosen, map_ahead(readers, check, chosen, 2 * READERS), strict=True):
+            for problem in problems:
+                self.problem(f"pack {self.copies.packs[number].hex()}: {problem}")
+            self.meter.files_done += 1
+            self.meter.bytes_done += chosen[number]
+            self.meter.tick()
         self.report.packs_read, self.report.bytes_read = self.meter.files_done, self.meter.bytes_done
 
-    def check_pack(self, pack_id: bytes) -> list[str]:
-        """Return what is wrong with a pack; a pack is in memory as a whole."""
-        try:
-            content = self.repository.store.get(FileKind.DATA, pack_id.hex())
-            if hashlib.sha256(content).digest() != pack_id:
-                return ["its content is not what its name says"]
-            length = sealed_header_length(content[-LENGTH_SIZE:], len(content))
-            header = decode_header(content[-LENGTH_SIZE - length : -LENGTH_SIZE], self.repository.key, len(content))
-        except (DataDamaged, StoreError) as error:
-            return [str(error)]
-        problems = []
-        if not self.indexed[pack_id] <= set(header):
-            problems.append("its header disagrees with the index")
-        view = memoryview(content)
-        for blob in header:
-            try:
-                self.repository.open_blob(blob.id, view[blob.offset : blob.offset + blob.length], blob.uncompressed_length)
-            except DataDamaged as error:
-                problems.append(str(error))
-        return problems
-
     def problem(self, sentence: str) -> None:
-        self.report.problems.append(sentence)
+        if len(self.report.problems) < PROBLEMS_LIMIT:
+            self.report.problems.append(sentence)
+        else:
+            self.more_problems += 1
         self.meter.errors += 1
 
     def check_cancelled(self) -> None:

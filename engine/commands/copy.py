@@ -13,16 +13,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from engine.blob import BlobType, parse_id
 from engine.errors import BlobMissing, Cancelled, DataDamaged, FileMissing
 from engine.locks import Lock
 from engine.progress import Progress, ProgressMeter
 from engine.ranges import PackRange, pack_ranges
+from engine.readahead import map_ahead
 from engine.repository import Repository
 from engine.snapshot import EVERY_SNAPSHOT, Snapshot, SnapshotFilter, change_snapshot, find_snapshots, iter_snapshots
 from engine.store import FileKind
-from engine.tree import iter_raw_nodes
+from engine.tree import RawNode, iter_raw_nodes
+from engine.treereader import is_large, read_raw_nodes
 from engine.writer import RepositoryWriter
 
 THREADS = 4
@@ -169,27 +172,50 @@ class _Copy:
 
     def copy_content(self, snapshot: Snapshot) -> None:
         """Give the writer what the target lacks of a snapshot. Raises one of `_Unreadable` if some of it cannot be had."""
-        seen: set[bytes] = set()
+        seen = {snapshot.tree} - self.complete
+        pending = list(seen)
         wanted: set[bytes] = set()
-        pending = [snapshot.tree]
         while pending:
-            self.check_cancelled()
-            some = {pending.pop() for _ in range(min(len(pending), TREES_AT_ONCE))} - seen - self.complete
-            for tree_id, tree in zip(some, self.threads.map(self.load_tree, some), strict=True):
-                seen.add(tree_id)
-                for content, subtree in _references(tree):
-                    wanted.update(filter(self.is_wanted, content))
-                    if subtree is not None:
-                        pending.append(subtree)
-                    self.meter.files_done += subtree is None
+            some = [pending.pop() for _ in range(min(len(pending), TREES_AT_ONCE))]
+            small = [tree_id for tree_id in some if not is_large(self.source, tree_id)]
+            for tree_id, tree in zip(small, map_ahead(self.threads, self.load_tree, small, TREES_AT_ONCE), strict=True):
+                pending += self.take(iter_raw_nodes(tree), seen, wanted)
                 if self.is_lacking(BlobType.TREE, tree_id):
                     self.writer.add_claimed(BlobType.TREE, tree_id, tree)
                     self.count(BlobType.TREE, [tree_id], len(tree))
-            if len(wanted) >= BLOBS_AT_ONCE:
-                self.copy_blobs(wanted)
-                wanted = set()
+            for tree_id in set(some).difference(small):
+                pending += self.take(read_raw_nodes(self.source, tree_id), seen, wanted)
+                if self.is_lacking(BlobType.TREE, tree_id):
+                    size = self.source.index.plain_length(BlobType.TREE, tree_id) or 0
+                    read = partial(self.source.stream_blob, BlobType.TREE, tree_id)
+                    self.writer.add_pieces(BlobType.TREE, tree_id, read, size)
+                    self.count(BlobType.TREE, [tree_id], size)
         self.copy_blobs(wanted)
         self.complete |= seen
+
+    def take(self, entries: Iterable[RawNode], seen: set[bytes], wanted: set[bytes]) -> list[bytes]:
+        """Note what the target lacks of the data that a tree names, and copy it if it has become much.
+
+        Returns the trees that it names and that were not seen before. Raises BlobMissing, DataDamaged.
+        """
+        below: list[bytes] = []
+        for node in entries:
+            self.check_cancelled()
+            for blob_id in map(_id, node.content or ()):
+                if self.is_wanted(blob_id):
+                    wanted.add(blob_id)
+                    if len(wanted) >= BLOBS_AT_ONCE:
+                        self.copy_blobs(wanted)
+                        wanted.clear()
+            if node.subtree is None:
+                self.meter.files_done += 1
+                continue
+            tree_id = _id(node.subtree)
+            if tree_id not in seen and tree_id not in self.complete:
+                self.source.locate(BlobType.TREE, tree_id)
+                seen.add(tree_id)
+                below.append(tree_id)
+        return below
 
     def is_wanted(self, blob_id: bytes) -> bool:
         if not self.is_lacking(BlobType.DATA, blob_id):
@@ -247,12 +273,8 @@ class _Copy:
             raise Cancelled
 
 
-def _references(tree: bytes) -> list[tuple[list[bytes], bytes | None]]:
-    """Return for each entry of a tree the blobs of its content and the tree below it. Raises DataDamaged."""
+def _id(text: str) -> bytes:
     try:
-        return [
-            (list(map(parse_id, node.content or ())), parse_id(node.subtree) if node.subtree is not None else None)
-            for node in iter_raw_nodes(tree)
-        ]
+        return parse_id(text)
     except ValueError as error:
         raise DataDamaged("a tree names something that is no id") from error

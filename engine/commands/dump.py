@@ -10,13 +10,18 @@ from collections.abc import Iterator
 
 from engine.blob import BlobType
 from engine.commands.ls import find_node, walk
-from engine.errors import DataDamaged, PathNotFound
+from engine.errors import DataDamaged, PathNotFound, TooLarge
 from engine.locks import hold_lock_if_allowed
 from engine.node import Node, unix_permissions
 from engine.repository import Repository
 from engine.restorer.target import check_name
 from engine.snapshot import Snapshot
+from engine.walking import UniqueNames
 
+# About three hundred bytes each.
+LINKS_LIMIT = 500_000
+# Seven octal digits.
+DEVICE_LIMIT = 0o7777777
 _KINDS = {
     "file": tarfile.REGTYPE,
     "dir": tarfile.DIRTYPE,
@@ -55,26 +60,57 @@ def _locked(repository: Repository, pieces: Iterator[bytes]) -> Iterator[bytes]:
 def _tar(repository: Repository, snapshot: Snapshot | str, path: bytes) -> Iterator[bytes]:
     top = b"/" + b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
     skipped = len(top.rstrip(b"/")) + 1
-    first_of_link: dict[tuple[int, int], bytes] = {}
-    for found, node in walk(repository, snapshot, path):
+    links = _Links()
+    last_directory, names = b"", UniqueNames()
+    entries = walk(repository, snapshot, path)
+    if top != b"/":
+        next(entries)  # the directory itself
+    for found, node in entries:
         name = found[skipped:]
-        if not name or node.type not in _KINDS:
+        if node.type not in _KINDS:
             continue
         # Whoever unpacks the archive trusts its names.
         check_name(node.name)
+        directory = name.rpartition(b"/")[0]
+        if directory != last_directory:
+            last_directory, names = directory, UniqueNames()
+        names.require_new(node.name)
         entry = _entry(name, node)
-        identity = node.link_identity
-        first = first_of_link.setdefault(identity, name) if identity else name
-        if first != name and not node.is_dir:
+        first = links.first_of(node, name)
+        if first != name:
             entry.type, entry.linkname, entry.size = tarfile.LNKTYPE, first.decode("utf-8", "surrogateescape"), 0
         yield entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-        if entry.size:
+        if entry.type == tarfile.REGTYPE:
             yield from _content(repository, node)
             yield bytes(-entry.size % tarfile.BLOCKSIZE)
     # What closes an archive, as tarfile itself writes it.
     closing = io.BytesIO()
     tarfile.open(fileobj=closing, mode="w", format=tarfile.PAX_FORMAT).close()
     yield closing.getvalue()
+
+
+class _Links:
+    """The first name of each file that has several, as long as others of them are still to come."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[int, int, str], tuple[bytes, int]] = {}
+
+    def first_of(self, node: Node, name: bytes) -> bytes:
+        """Return the name under which the file stands in the archive. Raises TooLarge if very many are remembered."""
+        identity = node.link_identity
+        if identity is None or node.is_dir:
+            return name
+        # A link to a link would lead where that leads.
+        key = *identity, node.type
+        first, left = self._first.get(key, (name, node.links))
+        # Of a fifo's names nobody knows which is the last.
+        if left == 1:
+            del self._first[key]
+        else:
+            self._first[key] = first, left - 1
+        if len(self._first) > LINKS_LIMIT:
+            raise TooLarge(f"more than {LINKS_LIMIT} files have several names; dump parts of the directory, or restore it")
+        return first
 
 
 def _entry(name: bytes, node: Node) -> tarfile.TarInfo:
@@ -86,15 +122,19 @@ def _entry(name: bytes, node: Node) -> tarfile.TarInfo:
     entry.size = node.size if node.type == "file" else 0
     entry.linkname = node.linktarget.decode("utf-8", "surrogateescape")
     entry.devmajor, entry.devminor = os.major(node.device), os.minor(node.device)
+    if max(entry.devmajor, entry.devminor) > DEVICE_LIMIT:
+        raise DataDamaged("a device has a number that no archive can hold")
     return entry
 
 
 def _content(repository: Repository, node: Node) -> Iterator[bytes]:
     left = node.size
     for blob_id in node.content or ():
+        piece = repository.load_blob(BlobType.DATA, blob_id)
         # A size that lies must not shift what comes after it in an archive.
-        piece = repository.load_blob(BlobType.DATA, blob_id)[:left]
+        yield piece[:left]
         left -= len(piece)
-        yield piece
+        if left < 0:
+            break
     if left:
-        raise DataDamaged("the content of a file is shorter than its size says")
+        raise DataDamaged(f"the content of a file is {'shorter' if left > 0 else 'longer'} than its size says")

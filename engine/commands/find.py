@@ -7,18 +7,25 @@ patterns are asked, at any where ids are. The rules for patterns, and what is fo
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from hashlib import blake2b
 from typing import Generic, TypeVar
 
-from engine.blob import BlobType, parse_id
+from engine.blob import ID_SIZE, BlobType, parse_id
 from engine.errors import UNREADABLE, DataDamaged, EngineError
 from engine.filter import compile_patterns
 from engine.node import Node
+from engine.pack import iter_header
 from engine.repository import Repository
 from engine.snapshot import Snapshot
-from engine.tree import RawNode, iter_raw_nodes
+from engine.tree import RawNode
+from engine.treereader import decode, read_raw_nodes
+from engine.walking import Opened, OpenTrees, WalkGuard
 
 OnError = Callable[[bytes, str], None]
 _Found = TypeVar("_Found")
+# What is remembered of where nothing was found, a hundred bytes each.
+BARREN_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,7 @@ def find(
         goes_below = raw.subtree is not None and chosen.may_match_below(asked)
         if not chosen.matches(asked):
             return [], goes_below
-        node = Node.from_json(raw.text)
+        node = decode(raw)
         is_in_time = (since is None or node.mtime_ns >= since) and (until is None or node.mtime_ns <= until)
         return [(path, node)] if is_in_time else [], goes_below
 
@@ -93,11 +100,15 @@ def find_objects(
     """
     is_wanted_blob, is_wanted_tree = _one_of(blobs), _one_of(trees)
 
-    def look(parent: bytes, path: bytes, raw: RawNode) -> tuple[list[tuple[str, str, bytes, str]], bool]:
-        found = [("blob", blob, path, parent.hex()) for blob in raw.content or () if is_wanted_blob(blob)]
+    def named(parent: bytes, path: bytes, raw: RawNode) -> Iterator[tuple[str, str, bytes, str]]:
+        for blob in raw.content or ():
+            if is_wanted_blob(blob):
+                yield "blob", blob, path, parent.hex()
         if raw.subtree is not None and is_wanted_tree(raw.subtree):
-            found.append(("tree", raw.subtree, path, ""))
-        return found, raw.subtree is not None
+            yield "tree", raw.subtree, path, ""
+
+    def look(parent: bytes, path: bytes, raw: RawNode) -> tuple[Iterator[tuple[str, str, bytes, str]], bool]:
+        return named(parent, path, raw), raw.subtree is not None
 
     walk = _Walk(repository, look, on_error, is_of_path=False)
     for snapshot in snapshots:
@@ -130,7 +141,7 @@ def pack_contents(repository: Repository, packs: Sequence[str]) -> tuple[list[st
 
 def _blobs_of_pack(repository: Repository, pack_id: bytes, size: int) -> list[tuple[BlobType, bytes]]:
     try:
-        return [(blob.type, blob.id) for blob in repository.load_pack_header(pack_id, size)]
+        return [(blob.type, blob.id) for blob in iter_header(repository.load_pack_header(pack_id, size), size)]
     except UNREADABLE:
         indexed = ((of_type, blob, location) for of_type in BlobType for blob, location in repository.index.blobs(of_type))
         found = [(of_type, blob) for of_type, blob, location in indexed if location.pack_id == pack_id]
@@ -140,13 +151,14 @@ def _blobs_of_pack(repository: Repository, pack_id: bytes, size: int) -> list[tu
 
 
 @dataclass(slots=True)
-class _Opened:
+class _Open:
     """A tree that is being walked; `path` ends in `/`. It is barren until something is found in it or below."""
 
     tree: bytes
     path: bytes
-    entries: Iterator[RawNode]
+    entries: Opened[RawNode]
     is_barren: bool = True
+    leads_on: bool = False
 
 
 class _Walk(Generic[_Found]):
@@ -158,52 +170,68 @@ class _Walk(Generic[_Found]):
     def __init__(
         self,
         repository: Repository,
-        look: Callable[[bytes, bytes, RawNode], tuple[list[_Found], bool]],
+        look: Callable[[bytes, bytes, RawNode], tuple[Iterable[_Found], bool]],
         on_error: OnError,
         *,
         is_of_path: bool,
     ) -> None:
         self._repository, self._look, self._on_error = repository, look, on_error
         self._is_of_path = is_of_path
-        self._barren: set[tuple[bytes, bytes]] = set()
+        self._barren: set[bytes] = set()
 
     def below(self, root: bytes) -> Iterator[_Found]:
         """Yield what is found in a tree and below it."""
-        opened: list[_Opened] = []
-        self._open(root, b"/", opened)
+        guard = WalkGuard(self._repository.index)
+        trees = OpenTrees(self._repository, guard)
+        opened: list[_Open] = []
+        self._open(trees, root, b"/", opened)
         while opened:
             here = opened[-1]
-            raw = next(here.entries, None)
+            try:
+                raw = here.entries.next()
+                if raw is None:
+                    opened.pop()
+                    guard.count(here.tree, here.entries.taken, leads_on=here.leads_on)
+            except DataDamaged as error:
+                # There would be no end to it.
+                self._on_error(here.path, str(error))
+                return
             if raw is None:
-                opened.pop()
                 if here.is_barren:
-                    self._barren.add(self._place(here.tree, here.path))
+                    self._note_barren(here)
                 elif opened:
                     opened[-1].is_barren = False
                 continue
             path = here.path + raw.name
             try:
                 found, goes_below = self._look(here.tree, path, raw)
-                if found:
+                for one in found:
                     here.is_barren = False
-                    yield from found
+                    yield one
                 if goes_below and raw.subtree is not None:
-                    self._open(_tree_id(raw.subtree), path + b"/", opened)
+                    here.leads_on = True
+                    guard.require_path(len(opened), len(path))
+                    self._open(trees, _tree_id(raw.subtree), path + b"/", opened)
             except UNREADABLE as error:
                 self._on_error(path, str(error))
 
-    def _open(self, tree: bytes, path: bytes, opened: list[_Opened]) -> None:
+    def _open(self, trees: OpenTrees, tree: bytes, path: bytes, opened: list[_Open]) -> None:
         if self._place(tree, path) not in self._barren:
-            opened.append(_Opened(tree, path, self._entries(tree, path)))
+            opened.append(_Open(tree, path, trees.open(partial(self._entries, tree, path), tree)))
 
     def _entries(self, tree: bytes, path: bytes) -> Iterator[RawNode]:
         try:
-            yield from iter_raw_nodes(self._repository.load_blob(BlobType.TREE, tree))
+            yield from read_raw_nodes(self._repository, tree)
         except UNREADABLE as error:
             self._on_error(path, str(error))
 
-    def _place(self, tree: bytes, path: bytes) -> tuple[bytes, bytes]:
-        return tree, path if self._is_of_path else b""
+    def _note_barren(self, here: _Open) -> None:
+        if len(self._barren) < BARREN_LIMIT:
+            self._barren.add(self._place(here.tree, here.path))
+
+    def _place(self, tree: bytes, path: bytes) -> bytes:
+        # A hash, since paths may be long, and millions of them are remembered.
+        return blake2b(tree + path, digest_size=ID_SIZE).digest() if self._is_of_path else tree
 
 
 def _lower(path: bytes) -> bytes:

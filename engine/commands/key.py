@@ -5,7 +5,7 @@ The content stays sealed under the same master keys: whoever had a password, and
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import MAXYEAR, MINYEAR, datetime
 
 from engine import keys
 from engine.errors import DataDamaged, EngineError, FileMissing
@@ -97,9 +97,11 @@ def _add(repository: Repository, password: str, username: str, hostname: str) ->
 
 def _moment(text: str) -> datetime | None:
     try:
-        return parse_time(text)
+        moment = parse_time(text)
     except ValueError:
         return None
+    # The clocks of some places cannot show the calendar's ends.
+    return moment if MINYEAR < moment.year < MAXYEAR else None
 
 
 def _refuse_empty(password: str) -> None:

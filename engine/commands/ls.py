@@ -4,27 +4,39 @@ Both are safe beside other threads and start no processes, since the server brow
 """
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 
-from engine.blob import BlobType
-from engine.errors import DataDamaged, PathNotFound
+from msgspec.structs import replace
+
+from engine.errors import PathNotFound, TooLarge
 from engine.node import Node
 from engine.repository import Repository
-from engine.restorer import plan
 from engine.snapshot import Snapshot, find_snapshot
-from engine.tree import iter_nodes
+from engine.treereader import read_nodes
+from engine.walking import Itinerary
+
+# What a directory that is returned as a whole may have; `walk` takes any.
+ENTRIES_LIMIT = 100_000
+TEXT_LIMIT = 64 << 20
 
 
 def list_directory(repository: Repository, snapshot: Snapshot | str, path: bytes) -> list[Node]:
-    """Return the entries of a directory inside the snapshot, in the order of their names.
+    """Return the entries of a directory inside the snapshot, in the order of their names, without contents and attributes.
 
-    Raises PathNotFound if there is none at `path` or it is no directory, SnapshotNotFound, DataDamaged, StoreError.
+    Raises PathNotFound if there is none at `path` or it is no directory, TooLarge if it has more than can be returned at once,
+    SnapshotNotFound, DataDamaged, StoreError.
     """
     node = find_node(repository, snapshot, path)
     if node.subtree is None:
         raise PathNotFound(f"{path.decode(errors='replace')} is no directory")
-    return list(iter_nodes(repository.load_blob(BlobType.TREE, node.subtree)))
+    entries: list[Node] = []
+    size = 0
+    for entry in read_nodes(repository, node.subtree):
+        entries.append(replace(entry, content=None, xattrs=()))
+        size += sum(map(len, (entry.name, entry.linktarget, entry.user, entry.group)))
+        if len(entries) > ENTRIES_LIMIT or size > TEXT_LIMIT:
+            raise TooLarge(f"{path.decode(errors='replace')} has too many entries to be listed at once")
+    return entries
 
 
 def find_node(repository: Repository, snapshot: Snapshot | str, path: bytes) -> Node:
@@ -40,8 +52,7 @@ def find_node(repository: Repository, snapshot: Snapshot | str, path: bytes) -> 
         below = node.subtree
         match = None
         if below is not None:
-            entries = iter_nodes(repository.load_blob(BlobType.TREE, below))
-            match = next((entry for entry in entries if entry.name == part), None)
+            match = next((entry for entry in read_nodes(repository, below) if entry.name == part), None)
         if match is None:
             raise PathNotFound(f"the snapshot has nothing at {path.decode(errors='replace')}")
         node = match
@@ -70,22 +81,18 @@ def walk(repository: Repository, snapshot: Snapshot | str, path: bytes = b"/") -
     here = b"/" + b"/".join(part for part in path.split(b"/") if part not in (b"", b"."))
     if node.name:
         yield here, node
-    pending = [(here.rstrip(b"/"), node.subtree)]
-    visits: Counter[bytes] = Counter()
-    while pending:
-        parent, subtree = pending.pop()
-        if subtree is None:
-            continue
-        below: list[tuple[bytes, bytes | None]] = []
-        for entry in iter_nodes(repository.load_blob(BlobType.TREE, subtree)):
+    if node.subtree is None:
+        return
+    itinerary = Itinerary(repository, here.rstrip(b"/"), node.subtree)
+    while (stop := itinerary.next()) is not None:
+        parent, tree = stop
+        entries = 0
+        for entry in read_nodes(repository, tree):
+            entries += 1
             yield parent + b"/" + entry.name, entry
-            if entry.is_dir:
-                below.append((parent + b"/" + entry.name, entry.subtree))
-        if below:
-            visits[subtree] += 1
-            if visits[subtree] > plan.VISITS_LIMIT:
-                raise DataDamaged(f"{parent.decode(errors='replace')}: {plan.NESTED_TOO_OFTEN}")
-        pending.extend(reversed(below))
+            if entry.is_dir and entry.subtree is not None:
+                itinerary.note(entry.name, entry.subtree)
+        itinerary.visited(entries)
 
 
 def open_snapshot(repository: Repository, snapshot: Snapshot | str) -> Snapshot:

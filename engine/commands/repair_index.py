@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from engine.blob import PackedBlob
-from engine.errors import Cancelled, DataDamaged
+from engine.errors import Cancelled, DataDamaged, TooLarge
 from engine.index import Index, IndexedPack, decode_index
-from engine.pack import header_size
+from engine.pack import header_size, iter_header
 from engine.progress import Progress, ProgressMeter
+from engine.readahead import map_ahead
 from engine.repository import Repository
 from engine.store import FileKind
 from engine.writer import IndexWriter
@@ -63,8 +64,8 @@ def repair_index(
 ) -> IndexRepair:
     """Make the index say what the packs hold. `read_all_packs` believes no index file, and replaces them all.
 
-    Raises RepositoryLocked, LockLost, Cancelled (nothing is deleted then) and StoreError's family: a store that fails is no
-    damage. Whoever goes on with the repository opens it again.
+    Raises TooLarge for a pack with something that no program writes, RepositoryLocked, LockLost, Cancelled (nothing is deleted
+    then) and StoreError's family: a store that fails is no damage. Whoever goes on with the repository opens it again.
     """
     meter, cancelled = ProgressMeter("reading the index", on_progress), cancel or threading.Event()
     report = IndexRepair()
@@ -135,22 +136,28 @@ def _read_headers(
 ) -> Iterator[IndexedPack]:
     """Yield these packs as their headers list them, without those that have none."""
 
-    def read(pack_id: bytes) -> list[PackedBlob] | str:
+    def read(pack_id: bytes) -> bytes | DataDamaged:
         _check_cancelled(cancelled)
         try:
             return repository.load_pack_header(pack_id, sizes[pack_id])
         except DataDamaged as error:
-            return str(error)
+            return error
 
     meter.phase, meter.files_done, meter.files_total = "reading headers", 0, len(sizes)
     wanted = sorted(sizes)
     with ThreadPoolExecutor(READERS, thread_name_prefix="headers") as readers:
-        for pack_id, found in zip(wanted, readers.map(read, wanted), strict=True):
-            if isinstance(found, str):
-                report.unreadable.append((pack_id.hex(), found))
+        # Headers are decoded here, one at a time: the blobs of one may take a hundred megabytes.
+        for pack_id, header in zip(wanted, map_ahead(readers, read, wanted, 2 * READERS), strict=True):
+            try:
+                if isinstance(header, DataDamaged):
+                    raise header
+                yield IndexedPack(pack_id, list(iter_header(header, sizes[pack_id])))
+            except TooLarge as error:
+                # What can read it would miss it in the index.
+                raise TooLarge(f"pack {pack_id.hex()}: {error}; nothing was changed") from error
+            except DataDamaged as error:
+                report.unreadable.append((pack_id.hex(), str(error)))
                 meter.errors += 1
-            else:
-                yield IndexedPack(pack_id, found)
             meter.files_done += 1
             meter.tick()
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.blob import BlobType
-from engine.errors import DataDamaged, IndexIncomplete, SnapshotNotFound
+from engine.errors import DataDamaged, IndexIncomplete, SnapshotNotFound, TooLarge
 from engine.locks import Lock
+from engine.pack import iter_header
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
 from engine.snapshot import EVERY_SNAPSHOT, Snapshot, SnapshotFilter, change_snapshot, load_snapshot, refuse_idle_filter
@@ -133,8 +134,13 @@ def _load_index(repository: Repository) -> set[tuple[BlobType, bytes]]:
         raise IndexIncomplete(f"{len(gone)} packs that the index names do not exist; repair the index first")
     unindexed: set[tuple[BlobType, bytes]] = set()
     for pack_id in stored.keys() - indexed:
-        with contextlib.suppress(DataDamaged):
-            unindexed.update((blob.type, blob.id) for blob in repository.load_pack_header(pack_id, stored[pack_id]))
+        try:
+            header = repository.load_pack_header(pack_id, stored[pack_id])
+            unindexed.update((blob.type, blob.id) for blob in iter_header(header, stored[pack_id]))
+        except TooLarge:
+            raise
+        except DataDamaged:
+            continue
     return unindexed
 
 

@@ -61,6 +61,28 @@ def test_an_altered_or_cut_message_is_damage(plaintext, data):
         KEY.open(sealed)
 
 
+@given(st.binary(max_size=500), st.integers(1, 100))
+def test_a_message_that_comes_in_pieces_is_opened(plaintext, cut):
+    sealed = KEY.seal(plaintext)
+    assert b"".join(KEY.open_pieces(sealed[at : at + cut] for at in range(0, len(sealed), cut))) == plaintext
+
+
+@given(st.binary(max_size=200), st.data())
+def test_an_altered_or_cut_message_in_pieces_is_damage_at_its_end(plaintext, data):
+    sealed = KEY.seal(plaintext)
+    cut = data.draw(st.integers(1, 100))
+    for damaged in (sealed[: data.draw(st.integers(0, len(sealed) - 1))], bytes(16) + sealed[16:], _flipped(sealed, data)):
+        with pytest.raises(DataDamaged):
+            list(KEY.open_pieces(damaged[at : at + cut] for at in range(0, len(damaged), cut)))
+
+
+def _flipped(sealed, data):
+    bit = data.draw(st.integers(0, len(sealed) * 8 - 1))
+    altered = bytearray(sealed)
+    altered[bit // 8] ^= 1 << bit % 8
+    return altered
+
+
 def test_another_key_opens_nothing():
     with pytest.raises(DataDamaged):
         SealingKey(KeyMaterial.generate()).open(KEY.seal(b"text"))

@@ -170,7 +170,7 @@ def test_packs_must_be_there_and_be_named_by_one_id_each(repository, location, s
     with pytest.raises(EngineError, match=f"there is no pack '{'0' * 64}'"):
         pack_contents(repository, ["0" * 64])
     pack = repository.index.packs()[0].hex()
-    (location / "data" / pack[:2] / (pack[:-1] + ("1" if pack.endswith("0") else "0"))).touch()
+    (location / "data" / pack[:2] / (pack[:-1] + f"{int(pack[-1], 16) ^ 1:x}")).touch()
     with pytest.raises(EngineError, match="ambiguous: it begins 2 ids"):
         pack_contents(repository, [pack[:-1]])
 

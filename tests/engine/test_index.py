@@ -7,20 +7,65 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.blob import BlobLocation, BlobType, PackedBlob
+from engine.bounds import BLOB_BYTES
 from engine.errors import DataDamaged
-from engine.index import Index, IndexedPack, decode_index, encode_index
+from engine.index import OTHER_PLACES, Index, IndexedPack, decode_index, encode_index
 
 NUMBERS = st.integers(0, (1 << 32) - 1)
+LENGTHS = {BlobType.DATA: st.integers(0, BLOB_BYTES[BlobType.DATA]), BlobType.TREE: NUMBERS}
 IDS = st.binary(min_size=32, max_size=32)
-PACKS = st.lists(
-    st.builds(IndexedPack, IDS, st.lists(st.builds(PackedBlob, st.sampled_from(BlobType), IDS, NUMBERS, NUMBERS, NUMBERS))),
-    max_size=5,
+BLOBS = st.sampled_from(BlobType).flatmap(
+    lambda kind: st.builds(PackedBlob, st.just(kind), IDS, NUMBERS, LENGTHS[kind], LENGTHS[kind])
 )
+PACKS = st.lists(st.builds(IndexedPack, IDS, st.lists(BLOBS)), max_size=5)
 
 
 @given(PACKS)
 def test_an_index_file_round_trips(packs):
     assert list(decode_index(encode_index(packs))) == packs
+
+
+@given(PACKS)
+def test_a_large_index_file_is_decoded_pack_by_pack_to_the_same(packs):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.index.DECODED_AT_ONCE", 0)
+        assert list(decode_index(encode_index(packs))) == packs
+
+
+@pytest.mark.parametrize("at_once", [0, 1 << 20])
+@pytest.mark.parametrize("field", ["length", "uncompressed_length"])
+def test_a_piece_of_a_file_larger_than_any_program_writes_is_left_out_and_a_tree_may_be_large(at_once, field, monkeypatch):
+    monkeypatch.setattr("engine.index.DECODED_AT_ONCE", at_once)
+
+    def decoded(blob_type, size):
+        blob = BLOB | {"type": blob_type, "length": 50, field: size}
+        content = json.dumps({"packs": [{"id": "11" * 32, "blobs": [blob, BLOB]}]}).encode()
+        return [len(pack.blobs) for pack in decode_index(content)]
+
+    assert decoded("data", BLOB_BYTES[BlobType.DATA]) == [2]
+    assert decoded("tree", (1 << 32) - 1) == [2]
+    assert decoded("data", BLOB_BYTES[BlobType.DATA] + 1) == [1]
+
+
+def test_a_pack_with_more_blobs_than_a_header_can_list_is_damage(monkeypatch):
+    monkeypatch.setattr("engine.index.DECODED_AT_ONCE", 0)
+    monkeypatch.setattr("engine.index.BLOBS_IN_PACK", 2)
+    packs = [IndexedPack(b"p" * 32, [PackedBlob(BlobType.DATA, bytes([n]) * 32, n, 50) for n in range(count)]) for count in (2, 3)]
+    assert list(decode_index(encode_index(packs[:1]))) == packs[:1]
+    with pytest.raises(DataDamaged):
+        list(decode_index(encode_index(packs)))
+
+
+def test_of_a_blob_that_lies_in_very_many_places_some_are_remembered():
+    index = Index()
+    for offset in range(10 * OTHER_PLACES):
+        index.add_pack(IndexedPack(b"p" * 32, [PackedBlob(BlobType.DATA, b"b" * 32, offset, 50)]))
+    assert [place.offset for place in index.other_places(BlobType.DATA, b"b" * 32)] == list(range(1, OTHER_PLACES + 1))
+
+
+def test_a_damaged_index_file_is_named():
+    with pytest.raises(DataDamaged, match="index file ab is damaged"):
+        list(decode_index(b"{}", "ab"))
 
 
 @given(PACKS)

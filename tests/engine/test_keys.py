@@ -7,8 +7,8 @@ import pytest
 
 from engine.backends import open_store
 from engine.crypto import KeyMaterial
-from engine.errors import DataDamaged, RepositoryNotFound, WrongPassword
-from engine.keys import add_key, open_key
+from engine.errors import DataDamaged, RepositoryNotFound, TooLarge, WrongPassword
+from engine.keys import WORK_LIMIT, WORK_LIMIT_OF_ALL, KeyFile, add_key, open_key
 from engine.repository import Repository
 from engine.store import FileKind
 
@@ -47,9 +47,13 @@ def test_a_damaged_key_file_does_not_hide_a_sound_one(store):
     assert open_key(store, "word") == sound
 
 
-@pytest.mark.parametrize(
-    "change", [{"N": 1 << 30}, {"N": 12345}, {"p": 10**6}, {"r": 0}, {"kdf": "md5"}, {"salt": 5}, {"data": None}, {"N": "x"}]
-)
+ABSURD = [
+    {"N": 1 << 40}, {"N": 1 << 30}, {"N": 12345}, {"N": "x"}, {"N": -8}, {"N": 1e999}, {"N": 10**400}, {"N": 1 << 19}, {"r": 0},
+    {"r": 1 << 20}, {"p": 0}, {"p": 10**6}, {"N": 1 << 18, "p": 9}, {"kdf": "md5"}, {"kdf": []}, {"salt": 5}, {"data": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ABSURD)
 def test_a_key_file_that_asks_for_absurd_work_is_damaged(store, change):
     name = add_key(store, "word", KeyMaterial.generate()).name
     fields = json.loads(store.get(FileKind.KEYS, name))
@@ -57,6 +61,34 @@ def test_a_key_file_that_asks_for_absurd_work_is_damaged(store, change):
     store.put(FileKind.KEYS, name, json.dumps(fields | change).encode())
     with pytest.raises(DataDamaged):
         open_key(store, "word")
+
+
+def test_keys_that_would_take_very_long_to_try_are_given_up(store, monkeypatch):
+    tried = []
+    monkeypatch.setattr(KeyFile, "open", lambda key, password: tried.append(key))
+    fields = {"kdf": "scrypt", "N": 1 << 15, "r": 8, "p": WORK_LIMIT, "salt": "", "data": ""}
+    for number in range(10):
+        store.put(FileKind.KEYS, f"{number:064x}", json.dumps(fields).encode())
+    with pytest.raises(TooLarge, match="10 keys"):
+        open_key(store, "word")
+    assert len(tried) == WORK_LIMIT_OF_ALL // WORK_LIMIT
+
+
+def test_very_many_keys_that_ask_for_little_are_given_up_too(store, monkeypatch):
+    tried = []
+    monkeypatch.setattr(KeyFile, "open", lambda key, password: tried.append(key))
+    for number in range(WORK_LIMIT_OF_ALL + 10):
+        fields = {"kdf": "scrypt", "N": 2, "r": 1, "p": 1, "salt": "", "data": ""}
+        store.put(FileKind.KEYS, f"{number:064x}", json.dumps(fields).encode())
+    with pytest.raises(TooLarge):
+        open_key(store, "word")
+    assert len(tried) == WORK_LIMIT_OF_ALL
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"[" * 100_000, b'{"N":1}', b"\xff", b'{"salt":"\xc3\xa9","data":""}'])
+def test_what_is_no_key_file_is_damage(content):
+    with pytest.raises(DataDamaged):
+        KeyFile.parse(content)
 
 
 def test_a_place_without_keys_is_no_repository(store):

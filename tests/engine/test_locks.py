@@ -15,9 +15,9 @@ from engine.backends.local import _PartialFile
 from engine.commands.backup import backup
 from engine.commands.dump import dump_file, dump_tar
 from engine.commands.restore import restore
-from engine.errors import AccessDenied, LockLost, RepositoryLocked, StoreUnreachable
+from engine.errors import AccessDenied, DataDamaged, LockLost, RepositoryLocked, StoreUnreachable
 from engine.gotime import format_time
-from engine.locks import remove_stale_locks
+from engine.locks import Holder, remove_stale_locks
 from engine.store import FileKind
 from tests.engine.conftest import PASSWORD
 
@@ -213,3 +213,22 @@ def test_restic_heeds_our_lock_and_we_its(repository, location, restic):
         assert f"PID {os.getpid()}" in done.stderr
     restic(location, "prune")
     assert names(repository) == set()
+
+
+WHOLE = {"time": "2026-05-01T12:00:00Z", "exclusive": False, "hostname": "h", "username": "u", "pid": 1}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{}", b"null", b"[" * 100_000, b"\xff",
+     *(json.dumps(WHOLE | change).encode() for change in (
+         {"time": 5}, {"time": "yesterday"}, {"exclusive": "no"}, {"pid": "x"}, {"pid": 1e400}, {"hostname": []}))],
+)  # fmt: skip
+def test_what_is_no_lock_is_damage(content):
+    with pytest.raises(DataDamaged):
+        Holder.parse(content)
+
+
+def test_a_lock_of_a_process_that_no_system_can_have_is_stale():
+    content = json.dumps(WHOLE | {"hostname": platform.node(), "pid": 1 << 62, "time": format_time(datetime.now(UTC))})
+    assert Holder.parse(content.encode()).is_stale(datetime.now(UTC))

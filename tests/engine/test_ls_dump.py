@@ -122,7 +122,7 @@ def test_nobody_reads_from_an_index_that_another_is_still_reading(repository, so
         released.set()
         assert one.result() == other.result()
 def test_directories_nested_over_and_over_again_are_damage_and_no_endless_walk(repository, monkeypatch):
-    monkeypatch.setattr("engine.restorer.plan.VISITS_LIMIT", 50)
+    monkeypatch.setattr("engine.walking.VISITS_LIMIT", 50)
     nodes = [Node(b"leaf", "file", content=())]
     with repository.writer() as writer:
         for _ in range(12):

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.blob import BlobType, PackedBlob
+from engine.bounds import HEADER_BYTES
 from engine.crypto import KeyMaterial, SealingKey
 from engine.errors import DataDamaged
-from engine.pack import HEADER_LIMIT, LENGTH_SIZE, decode_header, encode_header, header_size, sealed_header_length
+from engine.pack import LENGTH_SIZE, decode_header, encode_header, header_size, sealed_header_length
 
 KEY = SealingKey(KeyMaterial.generate())
 ENTRIES = st.lists(
@@ -49,7 +50,7 @@ def test_an_unknown_or_cut_entry_is_damage(plaintext):
         decode_header(sealed, KEY, len(sealed) + LENGTH_SIZE)
 
 
-@pytest.mark.parametrize(("length", "size"), [(0, 100), (31, 100), (97, 100), (HEADER_LIMIT + 1, 1 << 30)])
+@pytest.mark.parametrize(("length", "size"), [(0, 100), (31, 100), (97, 100), (HEADER_BYTES + 1, 1 << 30)])
 def test_an_impossible_header_length_is_damage(length, size):
     with pytest.raises(DataDamaged):
         sealed_header_length(length.to_bytes(4, "little"), size)

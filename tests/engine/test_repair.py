@@ -469,8 +469,8 @@ def test_what_is_left_of_an_entry(node, left, lost):
     index = Index()
     index.add_pack(IndexedPack(b"p" * 32, [PackedBlob(BlobType.DATA, b"a" * 32, 0, 37)]))
     (raw,) = iter_raw_nodes(encode_tree([node]))
-    text, loss = judge_entry(Entry.of(raw.name, raw.text), index)
-    assert text == ((node if left is True else left).to_json() if left else "")
+    rest, loss = judge_entry(Entry.of(raw), index)
+    assert "".join(rest.pieces() if rest else ()) == ((node if left is True else left).to_json() if left else "")
     assert bool(loss) is lost
 
 

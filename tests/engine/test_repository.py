@@ -13,11 +13,12 @@ from engine.errors import (
     DataDamaged,
     RepositoryExists,
     RepositoryNotFound,
+    TooLarge,
     UnsupportedRepository,
     WrongPassword,
 )
 from engine.polynomial import is_irreducible
-from engine.repository import Repository
+from engine.repository import Repository, RepositoryConfig
 from engine.store import FileKind
 from tests.engine.conftest import PASSWORD
 
@@ -172,3 +173,28 @@ def test_nothing_readable_is_stored(location):
     stored = b"".join(path.read_bytes() for path in location.rglob("*") if path.is_file())
     assert b"secret" not in stored
     assert PASSWORD.encode() not in stored
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{}", b"null", b"[" * 100_000, b"\xff", b'{"version":1e999,"id":"a","chunker_polynomial":"b"}',
+     b'{"version":[],"id":"a","chunker_polynomial":"b"}'],
+)  # fmt: skip
+def test_what_is_no_configuration_is_damage(content):
+    with pytest.raises(DataDamaged):
+        RepositoryConfig.decode(content)
+
+
+def test_an_index_file_that_grows_more_than_ids_can_is_refused(repository, location):
+    plaintext = b'{"packs":[' + b" " * (1 << 20) + b"]}"
+    name = repository.save_file(FileKind.INDEX, plaintext)
+    assert (location / "index" / name).stat().st_size < 1000
+    with pytest.raises(TooLarge, match=name):
+        repository.load_file(FileKind.INDEX, name)
+
+
+def test_files_that_are_loaded_one_after_another_come_in_their_order(repository):
+    names = [repository.save_file(FileKind.INDEX, b'{"packs":[]}' + b" " * number) for number in range(20)]
+    loaded = list(repository.load_files(FileKind.INDEX, dict.fromkeys(names, 100)))
+    assert [name for name, _ in loaded] == names
+    assert [len(content) for _, content in loaded] == list(range(12, 32))

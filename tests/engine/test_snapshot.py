@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from engine.errors import DataDamaged, FileMissing, SnapshotNotFound
+from engine.errors import DataDamaged, FileMissing, SnapshotNotFound, TooLarge
 from engine.snapshot import (
     Snapshot,
     SnapshotFilter,
     SnapshotSummary,
     find_snapshot,
+    iter_snapshots,
     latest_snapshot,
     load_snapshot,
     save_snapshot,
@@ -88,12 +89,43 @@ def test_unknown_fields_and_absent_ones_are_no_damage():
         b"", b"[]", b"{}", b'{"time":"yesterday","tree":"00","paths":[]}', b"[" * 100_000,
         *(f'{{"time":"{time}","tree":"00","paths":[]}}'.encode() for time in (
             "0000-01-01T00:00:00Z", "9999-12-31T23:59:59-23:00", "2024-01-01T00:00:00+99:00")),
-        b'{"time":"2024-01-01T00:00:00Z","tree":"00","paths":[],"uid":1e999}',
+        *(json.dumps({"time": "2024-01-01T00:00:00Z", "tree": TREE.hex(), "paths": []} | change).encode() for change in (
+            {"uid": 1e999}, {"uid": -1},
+            {"uid": 1 << 32}, {"tree": "00"}, {"tree": ""}, {"paths": [5]}, {"paths": ""}, {"parent": 5},
+            {"tags": {}}, {"time": "0001-06-01T00:00:00Z"}, {"time": "9999-06-01T00:00:00Z"}, {"summary": {"backup_start": "now"}},
+            {"summary": {"backup_start": "2024-01-01T00:00:00Z", "backup_end": "2024-01-01T00:00:00Z", "files_new": 1 << 70}})),
     ],
 )  # fmt: skip
 def test_what_is_no_snapshot_is_reported_as_damage(content):
     with pytest.raises(DataDamaged):
         Snapshot.decode(content, "f" * 64)
+
+
+def test_whatever_a_snapshot_says_of_its_line_stays_text():
+    odd = snapshot(parent='","tree":"', original='"')
+    assert json.loads(odd.encode())["tree"] == TREE.hex()
+    assert Snapshot.decode(odd.encode(), "") == odd
+
+
+def test_texts_that_snapshots_share_are_in_memory_once():
+    files = _Files()
+    paths = tuple(f"/path/{number}" for number in range(3))
+    for hour in range(3):
+        save_snapshot(files, snapshot(NOON + timedelta(hours=hour), host="some host", paths=paths, excludes=("*.o",)))
+    loaded = list(iter_snapshots(files))
+    assert len(loaded) == 3
+    assert len({id(path) for one in loaded for path in one.paths}) == 3
+    assert len({id(one.hostname) for one in loaded}) == len({id(one.excludes[0]) for one in loaded}) == 1
+
+
+def test_snapshots_that_would_fill_the_memory_are_refused(monkeypatch):
+    files = _Files()
+    for number in range(5):
+        save_snapshot(files, snapshot(paths=(f"/{number}" * 10_000,)))
+    assert len(list(iter_snapshots(files))) == 5
+    monkeypatch.setattr("engine.snapshot.SNAPSHOTS_BYTES", 60_000)
+    with pytest.raises(TooLarge):
+        list(iter_snapshots(files))
 
 
 def test_a_snapshot_is_found_by_id_by_prefix_and_as_latest():

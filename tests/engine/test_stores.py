@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from engine.backends import Credentials, open_store
-from engine.errors import BucketMissing, EngineError, FileMissing
+from engine.bounds import FILE_BYTES
+from engine.errors import BucketMissing, EngineError, FileMissing, StoreError, TooLarge
 from engine.store import FileKind
 from tests.services.s3 import object_store
 
@@ -92,6 +93,41 @@ def test_any_buffer_comes_back_as_it_was(store, data):
 def test_a_range_is_read_and_ends_with_the_file(store, offset, length, expected):
     store.put(FileKind.DATA, NAME, b"0123456789")
     assert store.get_range(FileKind.DATA, NAME, offset, length) == expected
+
+
+def test_a_file_larger_than_any_program_writes_is_not_read(store):
+    store.put(FileKind.LOCKS, NAME, bytes(FILE_BYTES[FileKind.LOCKS]))
+    assert len(store.get(FileKind.LOCKS, NAME)) == FILE_BYTES[FileKind.LOCKS]
+    store.put(FileKind.LOCKS, NAME, bytes(FILE_BYTES[FileKind.LOCKS] + 1))
+    with pytest.raises(TooLarge, match=f"locks file {NAME} has {FILE_BYTES[FileKind.LOCKS] + 1} bytes"):
+        store.get(FileKind.LOCKS, NAME)
+
+
+@pytest.mark.parametrize("kind", [FileKind.KEYS, FileKind.LOCKS, FileKind.SNAPSHOTS, FileKind.INDEX])
+def test_what_has_no_name_of_a_repositorys_file_is_not_listed(store, kind):
+    for name in ("README", "Thumbs.db", NAME.upper(), NAME[1:], f"{NAME}0", NAME):
+        store.put(kind, name, b"content")
+    assert list(store.list(kind)) == [(NAME, 7)]
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    store = open_store(str(tmp_path))
+    os.mkfifo(tmp_path / "config")
+    with pytest.raises(StoreError, match="is no file"):
+        store.get(FileKind.CONFIG, "")
+    with pytest.raises(StoreError, match="is no file"):
+        store.get_range(FileKind.CONFIG, "", 0, 5)
+
+
+def test_a_pack_that_cannot_be_read_by_its_name_is_not_listed():
+    with object_store() as server:
+        store = open_store(f"s3:{server.url}/a-bucket", credentials=Credentials("key", "secret"))
+        store.create()
+        store.put(FileKind.DATA, NAME, b"content")
+        for key in (f"data/00/{NAME}", f"data/{NAME}", f"data/ab/deeper/{NAME}", f"index/deeper/{NAME}"):
+            store._client.put_object(Bucket="a-bucket", Key=key, Body=b"content")
+        assert list(store.list(FileKind.DATA)) == [(NAME, 7)]
+        assert list(store.list(FileKind.INDEX)) == []
 
 
 def test_a_file_that_is_not_there_is_missing_and_may_be_deleted(store):
