@@ -13,7 +13,8 @@ _ROW = Struct(f"={ID_SIZE}s3I")
 _NUMBERS = Struct("=3I")
 ROW_SIZE = _ROW.size
 # Rows come in chunks: one array would be copied as a whole, and be larger than it need be, whenever it grows.
-CHUNK_ROWS = 1 << 12
+# One more, and each would take a page for the few bytes that Python and the allocator add: a byte a row.
+CHUNK_ROWS = (1 << 12) - 1
 
 PLACES = 64
 # At this load one bucket in five is full.
