@@ -27,20 +27,34 @@ SaveFile = Callable[[FileKind, bytes], str]
 
 
 class IndexWriter:
-    """Teaches the index in memory each stored pack, and writes index files while a long backup goes on."""
+    """Teaches the index in memory each stored pack, and writes index files while a long backup goes on.
+
+    It knows which blobs are on their way: who claims one stores it, and the claim is forgotten when the index has it.
+    """
 
     def __init__(self, index: Index, save_file: SaveFile) -> None:
         self._index, self._save_file = index, save_file
         self._lock = threading.Lock()
+        self._claimed: set[tuple[BlobType, bytes]] = set()
         self._packs: list[IndexedPack] = []
         self._blobs = 0
         self._begun = time.monotonic()
         self.bytes_stored = 0
 
+    def claim(self, blob_type: BlobType, blob_id: bytes) -> bool:
+        """Return whether the blob is new and nobody has claimed it yet."""
+        claim = blob_type, blob_id
+        with self._lock:
+            if claim in self._claimed or self._index.has(blob_type, blob_id):
+                return False
+            self._claimed.add(claim)
+            return True
+
     def add_pack(self, pack: IndexedPack, size: int) -> None:
         """Note a pack that the store has; `size` in bytes."""
         with self._lock:
             self._index.add_pack(pack)
+            self._claimed.difference_update([(blob.type, blob.id) for blob in pack.blobs])
             self._packs.append(pack)
             self._blobs += len(pack.blobs)
             self.bytes_stored += size
@@ -80,7 +94,7 @@ class RepositoryWriter:
     def __init__(
         self, store: Store, key: SealingKey, version: int, index: Index, save_file: SaveFile
     ) -> None:
-        self._key, self._version, self._index = key, version, index
+        self._key, self._version = key, version
         uploads = store.parallel_uploads
         self._executor = ThreadPoolExecutor(uploads, thread_name_prefix="upload")
         slots = threading.BoundedSemaphore(uploads)
@@ -89,8 +103,6 @@ class RepositoryWriter:
             blob_type: PackWriter(store, key, blob_type, self._executor, slots, self.indexing.add_pack)
             for blob_type in BlobType
         }
-        self._claims = threading.Lock()
-        self._claimed: set[tuple[BlobType, bytes]] = set()
 
     def __enter__(self) -> "RepositoryWriter":
         return self
@@ -111,13 +123,7 @@ class RepositoryWriter:
 
     def claim(self, blob_type: BlobType, blob_id: bytes) -> bool:
         """Return whether the blob is new; who gets True must add it, everybody else need not."""
-        if self._index.has(blob_type, blob_id):
-            return False
-        with self._claims:
-            if (blob_type, blob_id) in self._claimed:
-                return False
-            self._claimed.add((blob_type, blob_id))
-            return True
+        return self.indexing.claim(blob_type, blob_id)
 
     def add_blob(self, blob_type: BlobType, blob_id: bytes, data: Buffer) -> bool:
         """Store the blob unless the repository has it; return whether it was new. `blob_id`: SHA-256 of `data`."""

@@ -166,6 +166,17 @@ def test_threads_of_one_writer_store_each_blob_once(location):
     assert len(opened(location).index) == 300
 
 
+def test_a_claim_is_forgotten_when_the_index_has_the_blob(location):
+    """Else a backup of millions of new blobs would remember each, at several times the memory of the index."""
+    blob_id = hashlib.sha256(b"content").digest()
+    with opened(location).writer() as writer:
+        assert writer.add_blob(BlobType.DATA, blob_id, b"content")
+        assert not writer.claim(BlobType.DATA, blob_id)
+        writer.flush()
+        assert not writer.indexing._claimed
+        assert not writer.claim(BlobType.DATA, blob_id)
+
+
 def test_nothing_readable_is_stored(location):
     add(opened(location), b"a very secret sentence")
     repository = opened(location)
