@@ -9,9 +9,7 @@ from collections.abc import Iterator, Sequence
 from engine.index import IndexedPack
 from engine.pack import header_size
 
-_HEADER = header_size(0, 0)
-_RAW_ENTRY = header_size(1, 0) - _HEADER
-_COMPRESSED_ENTRY = header_size(0, 1) - _HEADER
+EMPTY_SIZE = header_size(0, 0)
 
 
 class Copies:
@@ -44,22 +42,22 @@ class Copies:
         A pack may be listed again, with blobs that are known and with others: restic before 0.10 did the latter.
         """
         number = self._numbers.get(pack.id)
+        found = list(zip(blobs, pack.blobs, strict=True))
         begin = len(self)
         if number is None:
             number = self._numbers[pack.id] = len(self.packs)
             self.packs.append(pack.id)
-            self.sizes.append(_HEADER)
-            known = set()
+            self.sizes.append(EMPTY_SIZE)
         else:
             known = {(self.blob[at], self.offset[at]) for at in self.of_pack(number)}
-        for blob, packed in zip(blobs, pack.blobs, strict=True):
-            if (blob, packed.offset) in known:
-                continue
-            self.blob.append(blob)
-            self.pack.append(number)
-            self.offset.append(packed.offset)
-            self.length.append(packed.length)
-            self.sizes[number] += packed.length + (_COMPRESSED_ENTRY if packed.uncompressed_length else _RAW_ENTRY)
+            found = [(blob, packed) for blob, packed in found if (blob, packed.offset) not in known]
+        lengths = [packed.length for _, packed in found]
+        self.blob.extend([blob for blob, _ in found])
+        self.pack.extend([number] * len(found))
+        self.offset.extend([packed.offset for _, packed in found])
+        self.length.extend(lengths)
+        compressed = sum(packed.uncompressed_length > 0 for _, packed in found)
+        self.sizes[number] += sum(lengths) + header_size(len(found) - compressed, compressed) - EMPTY_SIZE
         if number == len(self._first):
             self._first.append(begin)
             self._end.append(len(self))

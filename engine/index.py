@@ -24,8 +24,8 @@ from engine.errors import DataDamaged
 log = logging.getLogger(__name__)
 
 BLOBS_PER_FILE = 50_000
-# Twice what a file of that many blobs takes.
-DECODED_AT_ONCE = 16 << 20
+# The text of a pack of thirty thousand blobs, which decoded takes twice as much.
+DECODED_AT_ONCE = 4 << 20
 SANE = BLOB_BYTES[BlobType.DATA] + 1
 # Backups that run side by side, or prunes that were cut off, store a blob a few times.
 OTHER_PLACES = 8
@@ -105,6 +105,20 @@ class Index:
             if known is not None:
                 self._add_other_place(known, pack.id, blob)
 
+    def number_pack(self, pack: IndexedPack) -> list[int]:
+        """Learn the blobs of a pack and return their numbers (see `number`); of a blob that is known, no further place is kept.
+
+        A prune keeps all places in its own way, and one that was cut off leaves many.
+        """
+        self._first_rows.append(len(self._rows))
+        self._packs.append(pack.id)
+        add_of = [table.add for table in self._tables]
+        numbers = []
+        for blob in pack.blobs:
+            known = add_of[blob.type](blob.id, blob.offset, blob.length, blob.uncompressed_length)
+            numbers.append(len(self._rows) - 1 if known is None else known)
+        return numbers
+
     def packs(self) -> list[bytes]:
         """Return the ids of all packs."""
         return list(dict.fromkeys(self._packs))
@@ -153,13 +167,8 @@ def decode_index(content: bytes, name: str = "") -> Iterator[IndexedPack]:
     A piece of a file that is too large to be one is left out, so that it is missing where it is needed, and its pack has another
     size than the index says.
     """
-    packs: Iterable[tuple[str, Iterable[_RawBlob] | None]]
     try:
-        if len(content) <= DECODED_AT_ONCE:
-            packs = ((pack.id, pack.blobs) for pack in _decode_file(content).packs)
-        else:
-            packs = map(_decode_pack, _decode_raw_packs(content).packs)
-        for pack_id, blobs in packs:
+        for pack_id, blobs in map(_decode_pack, _decode_file(content).packs):
             packed = [
                 PackedBlob(_TYPES[blob.type], parse_id(blob.id), blob.offset, blob.length, blob.uncompressed_length)
                 for blob in blobs or ()
@@ -170,12 +179,15 @@ def decode_index(content: bytes, name: str = "") -> Iterator[IndexedPack]:
         raise DataDamaged(f"index file {name} is damaged" if name else "an index file is damaged") from error
 
 
-def _decode_pack(text: msgspec.Raw) -> "tuple[str, Iterable[_RawBlob]]":
-    """Return id and blobs of a pack in a large file, which decoded as a whole would take several times its size."""
-    pack = _decode_raw_blobs(text)
-    if len(pack.blobs or ()) > BLOBS_IN_PACK:
+def _decode_pack(text: msgspec.Raw) -> "tuple[str, Iterable[_RawBlob] | None]":
+    """Return id and blobs of a pack: decoded, unless they are so many that they come one by one."""
+    if len(memoryview(text)) <= DECODED_AT_ONCE:
+        pack = _decode_usual_pack(text)
+        return pack.id, pack.blobs
+    large = _decode_large_pack(text)
+    if len(large.blobs or ()) > BLOBS_IN_PACK:
         raise ValueError("a pack of more blobs than a header can list")
-    return pack.id, map(_decode_blob, pack.blobs or ())
+    return large.id, map(_decode_blob, large.blobs or ())
 
 
 def _is_sane(blob: "_RawBlob") -> bool:
@@ -201,20 +213,17 @@ class _RawPack(msgspec.Struct, gc=False):
     blobs: list[_RawBlob] | None = None
 
 
-class _RawFile(msgspec.Struct):
-    packs: list[_RawPack]
-
-
-class _RawPacks(msgspec.Struct):
-    packs: list[msgspec.Raw]
-
-
-class _RawBlobs(msgspec.Struct, gc=False):
+class _RawLargePack(msgspec.Struct, gc=False):
     id: str
     blobs: list[msgspec.Raw] | None = None
 
 
+class _RawFile(msgspec.Struct):
+    # Decoded one by one: all the blobs of a file would take three times its memory.
+    packs: list[msgspec.Raw]
+
+
 _decode_file = msgspec.json.Decoder(_RawFile).decode
-_decode_raw_packs = msgspec.json.Decoder(_RawPacks).decode
-_decode_raw_blobs = msgspec.json.Decoder(_RawBlobs).decode
+_decode_usual_pack = msgspec.json.Decoder(_RawPack).decode
+_decode_large_pack = msgspec.json.Decoder(_RawLargePack).decode
 _decode_blob = msgspec.json.Decoder(_RawBlob).decode

@@ -80,6 +80,7 @@ class Inventory:
                 "nothing was deleted, and prune can be run again"
             )
         self.meter.phase = "reading the index"
+        self.repository.reserve_index(self._sizes)
         for name, packs in self.read_index([name for name in self._sizes if name not in self.index_files]):
             self._learn(name, packs)
         self.used.extend(bytes(len(self.repository.index) - len(self.used)))
@@ -113,7 +114,6 @@ class Inventory:
         if self.cancel.is_set():
             raise Cancelled
 
-
     def _learn(self, name: str, listed: Iterable[IndexedPack]) -> None:
         index, copies = self.repository.index, self.copies
         packs = array("I")
@@ -124,11 +124,8 @@ class Inventory:
                 self.missing.add(pack.id)
                 packs.append(NOT_NEEDED)
                 continue
-            # Only what it does not know: it would note each further place of a blob, and a prune that was cut off leaves many.
-            index.add_pack(IndexedPack(pack.id, [blob for blob in pack.blobs if not index.has(blob.type, blob.id)]))
             known, is_new = len(copies), pack.id not in copies
-            numbers = [index.number(blob.type, blob.id) for blob in pack.blobs]
-            number = copies.add_pack(pack, [number for number in numbers if number is not None])
+            number = copies.add_pack(pack, index.number_pack(pack))
             packs.append(number if is_new or len(copies) > known else NOT_NEEDED)
         self.index_files[name] = IndexFile(packs, blobs)
 

@@ -41,8 +41,9 @@ VERSIONS = (1, 2)
 READERS = 4
 # What of index files waits to be decoded, as it is unpacked: four of the usual size.
 AHEAD_BYTES = 64 << 20
-# About what a blob takes in an index file: half of an id's digits cannot be compressed away.
-INDEX_BYTES_PER_BLOB = {1: 150, 2: 44}
+# The least that a blob takes in an index file: half of an id's digits cannot be compressed away. What is expected too few costs a
+# second table, half as large again; too many, a byte each.
+INDEX_BYTES_PER_BLOB = {1: 120, 2: 41}
 HEADER_GUESS = 16 << 10
 # What is read at once of a blob that is streamed.
 STREAMED = 4 << 20
@@ -127,12 +128,10 @@ class Repository:
         """
         with self._index_lock:
             files = dict(self.store.list(FileKind.INDEX))
-            expected = sum(min(size, FILE_BYTES[FileKind.INDEX]) for size in files.values())
             index, known = self.index, self._index_files
             if not known <= files.keys():
                 index, known = Index(), set()
-            if not len(index):
-                index.reserve(BlobType.DATA, expected // INDEX_BYTES_PER_BLOB[self.config.version])
+            self.reserve_index(files, index)
             new = {name: size for name, size in files.items() if name not in known}
             for name, content in self.load_files(FileKind.INDEX, new):
                 for pack in decode_index(content, name):
@@ -140,6 +139,13 @@ class Repository:
                 known.add(name)
                 del content  # while the next is read
             self.index, self._index_files = index, known
+
+    def reserve_index(self, sizes: Mapping[str, int], index: Index | None = None) -> None:
+        """Have an index (the repository's own, if none is given) that is empty make room for what files of these sizes tell."""
+        index = self.index if index is None else index
+        if not len(index):
+            expected = sum(min(size, FILE_BYTES[FileKind.INDEX]) for size in sizes.values())
+            index.reserve(BlobType.DATA, expected // INDEX_BYTES_PER_BLOB[self.config.version])
 
     def unload_index(self) -> None:
         """Know of no blob, until the index is read again.

@@ -93,6 +93,19 @@ def test_blobs_are_numbered_in_the_order_in_which_they_were_learnt(packs):
     assert index.number(BlobType.DATA, b"") is None
 
 
+@given(PACKS)
+def test_a_prune_gets_the_numbers_of_the_blobs_of_a_pack(packs):
+    index, learnt = Index(), Index()
+    for pack in packs:
+        learnt.add_pack(pack)
+        assert index.number_pack(pack) == [learnt.number(blob.type, blob.id) for blob in pack.blobs]
+    assert index.packs() == learnt.packs()
+    for pack in packs:
+        for blob in pack.blobs:
+            assert index.find(blob.type, blob.id) == learnt.find(blob.type, blob.id)
+            assert index.other_places(blob.type, blob.id) == ()
+
+
 def test_a_blob_is_of_the_type_it_was_stored_as():
     index = Index()
     index.add_pack(IndexedPack(b"p" * 32, [PackedBlob(BlobType.TREE, b"b" * 32, 0, 132, 0)]))
