@@ -14,7 +14,7 @@ from engine.blobids import BlobIds
 from engine.bounds import TREE_BYTES
 from engine.node import Node
 from engine.repository import Repository
-from engine.tree import RawNode, decode_raw_node, iter_nodes, iter_raw_nodes
+from engine.tree import RawNode, decode_raw_node, iter_nodes, iter_raw_nodes, split_tree
 from engine.treesplit import SplitEntry, split_entries
 
 
@@ -51,6 +51,14 @@ def read_raw_nodes(repository: Repository, tree_id: bytes) -> Iterator[RawNode]:
         if entry.packed is not None:
             raw.content = cast(list[str], BlobIds(entry.packed, bytes.hex))
         yield raw
+
+
+def read_texts(repository: Repository, tree_id: bytes) -> Iterator[SplitEntry]:
+    """Yield the JSON of the entries of a tree. Raises as `read_nodes` does."""
+    if is_large(repository, tree_id):
+        yield from _split(repository, tree_id)
+        return
+    yield from map(SplitEntry, split_tree(repository.load_blob(BlobType.TREE, tree_id)))
 
 
 def decode(raw: RawNode) -> Node:

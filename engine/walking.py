@@ -125,7 +125,10 @@ class Itinerary:
         self._size = 0
 
     def next(self) -> tuple[bytes, bytes] | None:
-        """Return path and tree of the directory to visit now, None if there is no other. Raises DataDamaged."""
+        """Return path and tree of the directory to visit now, None if there is no other.
+
+        Raises DataDamaged for one that is left out; whoever asks again is told the one after it.
+        """
         if self._first is not None:
             path, tree = self._first
             self._first = None
@@ -147,13 +150,18 @@ class Itinerary:
         return None
 
     def note(self, name: bytes, tree: bytes) -> None:
-        """Learn of a directory in the one that is visited."""
+        """Learn of a directory in the one that is visited. Raises DataDamaged for one that is too deep, which is left out."""
         self._note(self._stops[-1], name, tree)
 
     def visited(self, entries: int) -> None:
         """Say that all of the directory that is visited was looked at: it has so many entries. Raises DataDamaged."""
         stop = self._stops[-1]
         self._guard.count(stop.tree, entries, leads_on=stop.seen > 0)
+
+    def abandon(self) -> None:
+        """Leave out what is below the directory that is visited."""
+        stop = self._stops.pop()
+        self._size -= sum(len(name) + _NOTE_SIZE for name, _ in stop.noted)
 
     def _stop_at(self, path: bytes, tree: bytes, depth: int) -> None:
         # Half of what is left, so that something is left for those further down.
@@ -172,8 +180,8 @@ class Itinerary:
             self._size += size
 
     def _look_again(self, stop: _Stop) -> None:
-        self._guard.read_again(stop.tree)
         first, stop.cut_at, stop.seen = stop.cut_at or 0, None, stop.cut_at or 0
+        self._guard.read_again(stop.tree)
         stop.room = max(NOTED_AT_LEAST, (NOTED_BYTES - self._size) // 2)
         directories = (
             (node.name, node.subtree)

@@ -27,7 +27,7 @@ from engine.locks import hold_lock_if_allowed
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
 from engine.restorer.pieces import TaskResult, verify_pieces, write_pieces
-from engine.restorer.plan import Outline, Piece, Selection, pieces_of, tasks, walk
+from engine.restorer.plan import Metadata, Outline, Piece, Selection, pieces_of, tasks, walk
 from engine.restorer.target import Path, Target, shown
 from engine.restorer.workers import WORKERS, Workers
 from engine.snapshot import Snapshot, find_snapshot
@@ -37,10 +37,10 @@ OVERWRITE_MODES: tuple[Overwrite, ...] = ("always", "if-changed", "if-newer", "n
 
 # Enough to keep the workers busy while the next window is planned; a waiting task holds no content.
 TASKS_AHEAD = WORKERS
-# A window's pieces are sorted by where they lie in the packs; it also bounds what is planned ahead. The first is small, so that the
-# workers begin soon.
-FIRST_WINDOW_PIECES = 512
-WINDOW_PIECES = 8192
+# A window's pieces are sorted by where they lie in the packs; it also bounds what is planned ahead. Each piece counts, and each of
+# its blobs. The first is small, so that the workers begin soon.
+FIRST_WINDOW = 1 << 10
+WINDOW = 16 << 10
 WINDOW_BYTES = 1 << 30
 
 
@@ -118,11 +118,11 @@ class _Restore:
         self.meter = ProgressMeter("restoring", on_progress)
         self._on_error = on_error
         self._failed: set[bytes] = set()
-        self.directories: list[tuple[Path, Outline]] = []
+        self.directories: list[tuple[Path, Metadata]] = []
         self.specials: list[tuple[Path, Outline]] = []
         self.links: list[tuple[Path, Path]] = []
         self.files = self.bytes_planned = self.skipped = self.verified = 0
-        self._large: list[tuple[Path, Outline]] = []
+        self._large: list[tuple[Path, Metadata]] = []
         self._unfinished: set[Path] = set()
         self._working: set[Future[TaskResult]] = set()
         self._has_found_any = False
@@ -178,20 +178,22 @@ class _Restore:
     def windows(self, tree: bytes, selection: Selection) -> Iterator[list[Piece]]:
         """Walk the trees, make the directories, and yield the contents to write, window by window."""
         window: list[Piece] = []
-        size, limit = 0, FIRST_WINDOW_PIECES
+        size, weight, limit = 0, 0, FIRST_WINDOW
         for path, file in self.entries(tree, selection):
             try:
                 pieces = pieces_of(self.repository, path, file)
             except EngineError as error:
                 self.report(shown(path), str(error))
                 continue
-            if not pieces[0].is_whole:
-                self.make_large_file(path, file)
-            window += pieces
-            size += file.size
-            if len(window) >= limit or size >= WINDOW_BYTES:
-                yield window
-                window, size, limit = [], 0, WINDOW_PIECES
+            for piece in pieces:
+                if piece.offset == 0 and not piece.is_whole:
+                    self.make_large_file(path, file)
+                window.append(piece)
+                size += piece.size
+                weight += 1 + len(piece.blobs)
+                if weight >= limit or size >= WINDOW_BYTES:
+                    yield window
+                    window, size, weight, limit = [], 0, 0, WINDOW
         if window:
             yield window
         self.meter.files_total, self.meter.bytes_total = self.files, self.bytes_planned
@@ -214,7 +216,7 @@ class _Restore:
                     if is_taken and not is_made:
                         self.target.open_up(path)
                     if is_taken or is_made:
-                        self.directories.append((path, entry))
+                        self.directories.append((path, entry.metadata))
                     continue
                 if entry.type == "socket":  # it is nothing without who listens; restic makes none either
                     continue
@@ -254,7 +256,7 @@ class _Restore:
 
     def make_large_file(self, path: Path, file: Outline) -> None:
         """Make a file that several tasks write to, as one hole."""
-        self._large.append((path, file))
+        self._large.append((path, file.metadata))
         try:
             descriptor = self.target.make_file(path)
         except OSError as error:
@@ -269,7 +271,7 @@ class _Restore:
             os.close(descriptor)
 
     def finish_large_files(self) -> None:
-        for path, file in self._large:
+        for path, metadata in self._large:
             if shown(path) in self._failed:
                 continue
             self._unfinished.discard(path)
@@ -280,7 +282,7 @@ class _Restore:
                 self.report(shown(path), _reason(error))
                 continue
             try:
-                self.apply_metadata(path, file, descriptor)
+                self.apply_metadata(path, metadata, descriptor)
             finally:
                 os.close(descriptor)
         self.remove_unfinished()
@@ -300,7 +302,7 @@ class _Restore:
             except (EngineError, OSError) as error:
                 self.report(shown(path), _reason(error))
                 continue
-            self.apply_metadata(path, entry)
+            self.apply_metadata(path, entry.metadata)
         for path, first in self.links:
             if shown(first) in self._failed:
                 self.report(shown(path), "the file that it is a hard link of could not be restored")
@@ -312,12 +314,12 @@ class _Restore:
 
     def finish_directories(self) -> None:
         """Give directories their metadata, the deepest first, since whatever is made in one changes its times."""
-        for path, entry in reversed(self.directories):
-            self.apply_metadata(path, entry)
+        for path, metadata in reversed(self.directories):
+            self.apply_metadata(path, metadata)
 
-    def apply_metadata(self, path: Path, entry: Outline, descriptor: int | None = None) -> None:
+    def apply_metadata(self, path: Path, metadata: Metadata, descriptor: int | None = None) -> None:
         try:
-            for failure in self.target.apply_metadata(path, entry.node(), descriptor):
+            for failure in self.target.apply_metadata(path, metadata.node(), descriptor):
                 self.warn(shown(path), f"metadata: {failure.strerror}")
         except (EngineError, OSError) as error:
             self.warn(shown(path), f"metadata: {_reason(error)}")

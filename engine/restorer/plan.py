@@ -5,9 +5,7 @@ the pieces of one pack, so that each pack is read once, in order, by one worker.
 so it looks at no more of an entry than it must, and leaves the rest to whoever makes it.
 """
 
-from binascii import unhexlify
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -15,28 +13,30 @@ from typing import Annotated
 
 import msgspec
 
-from engine.blob import ID_SIZE, BlobType
+from engine.blob import BlobType, parse_id
+from engine.blobids import BlobIds
 from engine.errors import DataDamaged, EngineError, UnsafePath
 from engine.filter import PathFilter
 from engine.gotime import parse_ns
 from engine.node import Node, link_identity, unquote_name
 from engine.repository import Repository
-from engine.restorer.target import DEPTH_LIMIT, Path, check_name, shown
-from engine.tree import split_tree
+from engine.restorer.target import Path, check_name, shown
+from engine.treereader import is_large, read_texts
+from engine.treesplit import SplitEntry
+from engine.walking import Itinerary, UniqueNames
 
 # A pack of what compresses well is worked on by more than one worker.
 TASK_BYTES = 64 << 20
-# Trees of directories may be shared, but one that is met so often is a bomb: forty levels of two names each for one tree
-# would be restored for years. Trees of files only are bounded by their number.
-VISITS_LIMIT = 10_000
-NESTED_TOO_OFTEN = "the same directories are nested in the snapshot over and over again"
+# Of a file of very many blobs a piece has so many.
+PIECE_BLOBS = 8192
 
 Report = Callable[[bytes, str], None]
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What a restored file is given. Times are as the tree has them; `json` is the whole entry if there is more to give."""
+    """What a restored entry is given. Times are as the tree has them; `json` is the whole entry if there is more to give."""
 
+    type: str
     mode: int
     uid: int
     gid: int
@@ -45,7 +45,7 @@ class Metadata(msgspec.Struct, frozen=True, gc=False, array_like=True):
     json: bytes = b""
 
     def node(self) -> Node:
-        """The file's entry, as far as it says what to give. Raises DataDamaged."""
+        """The entry, as far as it says what to give. Raises DataDamaged."""
         if self.json:
             return Node.from_json(self.json)
         try:
@@ -53,7 +53,7 @@ class Metadata(msgspec.Struct, frozen=True, gc=False, array_like=True):
             atime_ns = mtime_ns if self.atime == self.mtime else parse_ns(self.atime)
         except ValueError as error:
             raise DataDamaged("the snapshot has no readable times for it") from error
-        return Node(b"", "file", self.mode, mtime_ns, atime_ns, uid=self.uid, gid=self.gid)
+        return Node(b"", self.type, self.mode, mtime_ns, atime_ns, uid=self.uid, gid=self.gid)
 
 
 class Outline(msgspec.Struct, gc=False):
@@ -65,7 +65,7 @@ class Outline(msgspec.Struct, gc=False):
     links: int
     inode: int
     device_id: int
-    content: list[bytes]
+    content: Sequence[bytes]
     subtree: bytes | None
     metadata: Metadata
     json: bytes
@@ -130,68 +130,76 @@ def walk(repository: Repository, tree: bytes, selection: Selection, report: Repo
 
     What cannot be read or must not be made is told to `report` (path, reason) and left out.
     """
-    pending: list[tuple[Path, bytes]] = [((), tree)]
-    visits: Counter[bytes] = Counter()
+    itinerary = Itinerary(repository, b"", tree)
     leading: dict[Path, Outline] = {}
-    while pending:
-        parent, tree_id = pending.pop()
+    while True:
         try:
-            nodes = _outlines(repository.load_blob(BlobType.TREE, tree_id))
+            stop = itinerary.next()
+        except DataDamaged as error:
+            report(b"/", str(error))
+            continue
+        if stop is None:
+            return
+        parent = tuple(stop[0].split(b"/")[1:])
+        names = UniqueNames()
+        entries = 0
+        try:
+            for outline in _outlines(repository, stop[1]):
+                entries += 1
+                path = (*parent, outline.name)
+                try:
+                    check_name(outline.name)
+                    names.require_new(outline.name)
+                    if selection.leaves_out(path):
+                        continue
+                    is_taken = selection.takes(path)
+                    if outline.is_dir and outline.subtree is not None and (is_taken or selection.leads_to(path)):
+                        itinerary.note(outline.name, outline.subtree)
+                except (UnsafePath, DataDamaged) as error:
+                    report(shown(path), str(error))
+                    continue
+                if is_taken:
+                    if leading:
+                        above = [path[:depth] for depth in range(1, len(path)) if path[:depth] in leading]
+                        yield from ((directory, leading.pop(directory)) for directory in above)
+                    yield path, outline
+                elif outline.is_dir and selection.leads_to(path):
+                    leading[path] = outline
+            itinerary.visited(entries)
         except EngineError as error:
             report(shown(parent), str(error))
-            continue
-        if any(node.is_dir for node in nodes):
-            visits[tree_id] += 1
-            if visits[tree_id] > VISITS_LIMIT:
-                report(shown(parent), NESTED_TOO_OFTEN)
-                continue
-        seen: set[bytes] = set()
-        below: list[tuple[Path, bytes]] = []
-        for node in nodes:
-            path = (*parent, node.name)
-            try:
-                check_name(node.name)
-                if node.name in seen:
-                    raise UnsafePath("the name stands twice in its directory")
-                if len(path) > DEPTH_LIMIT:
-                    raise UnsafePath("the directories are nested too deeply")
-            except UnsafePath as error:
-                report(shown(path), str(error))
-                continue
-            seen.add(node.name)
-            if selection.leaves_out(path):
-                continue
-            if selection.takes(path):
-                if leading:
-                    above = [path[:depth] for depth in range(1, len(path)) if path[:depth] in leading]
-                    yield from ((directory, leading.pop(directory)) for directory in above)
-                yield path, node
-            elif node.is_dir and selection.leads_to(path):
-                leading[path] = node
-            else:
-                continue
-            if node.is_dir and node.subtree is not None:
-                below.append((path, node.subtree))
-        pending.extend(reversed(below))
+            itinerary.abandon()
 
 
-def pieces_of(repository: Repository, path: Path, file: Outline) -> list[Piece]:
-    """Cut a file into pieces. Raises BlobMissing if the index lacks one of its blobs, DataDamaged if they are not its size."""
-    pieces: list[Piece] = []
+def pieces_of(repository: Repository, path: Path, file: Outline) -> Iterable[Piece]:
+    """Cut a file into pieces; those of a usual one are a list.
+
+    Raises BlobMissing if the index lacks one of its blobs, DataDamaged if they have another size than the file.
+    """
+    pieces: Iterable[Piece] = _cut(repository, path, file)
+    if len(file.content) <= PIECE_BLOBS:
+        pieces = list(pieces)
+        size = sum(piece.size for piece in pieces)
+    else:
+        size = sum(repository.locate(BlobType.DATA, blob_id).plain_length for blob_id in file.content)
+    if size != file.size:
+        raise DataDamaged("the content has another size than the snapshot says")
+    return pieces
+
+
+def _cut(repository: Repository, path: Path, file: Outline) -> Iterator[Piece]:
     pack = b""
     place = begin = offset = size = 0
-    for number, blob_id in enumerate(file.content):
+    content = file.content
+    for number, blob_id in enumerate(content):
         location = repository.locate(BlobType.DATA, blob_id)
         if number == 0:
             pack, place = location.pack_id, location.offset
-        elif location.pack_id != pack or size >= TASK_BYTES:
-            pieces.append(Piece(path, file.metadata, pack, place, offset, size, file.content[begin:number], False))
+        elif location.pack_id != pack or size >= TASK_BYTES or number - begin >= PIECE_BLOBS:
+            yield Piece(path, file.metadata, pack, place, offset, size, [*content[begin:number]], False)
             pack, place, begin, offset, size = location.pack_id, location.offset, number, offset + size, 0
         size += location.plain_length
-    if offset + size != file.size:
-        raise DataDamaged("the content has another size than the snapshot says")
-    pieces.append(Piece(path, file.metadata, pack, place, offset, size, file.content[begin:], not pieces))
-    return pieces
+    yield Piece(path, file.metadata, pack, place, offset, size, [*content[begin:]], not begin)
 
 
 def tasks(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
@@ -233,30 +241,27 @@ class _Entry(msgspec.Struct, gc=False):
 _decode_entry = msgspec.json.Decoder(_Entry).decode
 
 
-def _outlines(tree: bytes) -> list[Outline]:
-    """Return the entries of a tree blob. Raises DataDamaged."""
+def _outlines(repository: Repository, tree_id: bytes) -> Iterable[Outline]:
+    """Return the entries of a tree; those of a usual one are a list. Raises BlobMissing, DataDamaged, StoreError's family."""
+    outlines = map(_outline, read_texts(repository, tree_id))
+    return outlines if is_large(repository, tree_id) else list(outlines)
+
+
+def _outline(text: SplitEntry) -> Outline:
     try:
-        return [_outline(raw) for raw in split_tree(tree)]
+        entry = _decode_entry(text.text)
+        json = bytes(text.text)
+        # Few entries are without a time, and few have extended attributes.
+        is_usual = bytes(entry.extended_attributes) == b"null" and entry.mtime and entry.atime
+        rest = b"" if is_usual else json
+        metadata = Metadata(entry.type, entry.mode, entry.uid, entry.gid, entry.mtime, entry.atime, rest)
+        content: Sequence[bytes] = list(map(parse_id, entry.content)) if entry.content else []
+        subtree = None if entry.subtree is None else parse_id(entry.subtree)
+        name = unquote_name(entry.name)
     except (msgspec.DecodeError, ValueError) as error:
         raise DataDamaged("a tree of the repository has an entry that cannot be read") from error
-
-
-def _outline(raw: msgspec.Raw) -> Outline:
-    entry = _decode_entry(raw)
-    json = bytes(raw)
-    # Few entries are without a time, and few have extended attributes.
-    is_usual = bytes(entry.extended_attributes) == b"null" and entry.mtime and entry.atime
-    metadata = Metadata(entry.mode, entry.uid, entry.gid, entry.mtime, entry.atime, b"" if is_usual else json)
-    content = list(map(_id, entry.content)) if entry.content else []
-    subtree = None if entry.subtree is None else _id(entry.subtree)
+    if text.packed is not None:
+        content = BlobIds(text.packed, bytes)
     return Outline(
-        unquote_name(entry.name), entry.type, entry.size, entry.links, entry.inode, entry.device_id, content, subtree, metadata,
-        json,
-    )  # fmt: skip
-
-
-def _id(text: str) -> bytes:
-    raw = unhexlify(text)
-    if len(raw) != ID_SIZE:
-        raise ValueError("an id of a wrong size")
-    return raw
+        name, entry.type, entry.size, entry.links, entry.inode, entry.device_id, content, subtree, metadata, json
+    )

@@ -20,7 +20,6 @@ Path = tuple[bytes, ...]
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_DIRECTORIES = 64
-DEPTH_LIMIT = 2000
 
 
 def check_name(name: bytes) -> None:

@@ -230,7 +230,7 @@ def plant(repository, blob_id, frame, claimed):
 
 
 def test_directories_nested_without_end_are_cut_off(hostile, run, field, monkeypatch):
-    monkeypatch.setattr("engine.restorer.plan.DEPTH_LIMIT", 40)
+    monkeypatch.setattr("engine.walking.DEPTH_LIMIT", 40)
     tree = hostile.tree(hostile.file("leaf"))
     for _ in range(60):
         tree = hostile.tree(node("d", "dir", mode=1 << 31 | 0o755, subtree=tree.hex()))
