@@ -18,10 +18,12 @@ from engine.commands.ls import list_directory, walk
 from engine.commands.prune import prune
 from engine.commands.repair_index import repair_index
 from engine.commands.repair_snapshots import repair_snapshots
+from engine.commands.restore import restore
 from engine.errors import BlobMissing, DataDamaged, EngineError, TooLarge, UnsafePath
 from engine.repository import Repository
 from engine.store import FileKind
-from tests.engine.hostile import Hostile, directory, measured, node
+from engine.walking import NESTED_TOO_OFTEN
+from tests.engine.hostile import CONTENT, Hostile, directory, measured, node
 
 MEMORY = 200 << 20
 HUGE = 10 << 30
@@ -200,7 +202,8 @@ def bomb(tmp_path_factory):
 @pytest.mark.parametrize(
     "verb",
     ["ls SNAPSHOT", "ls --json SNAPSHOT /a", "find *", "find --tree ab", "diff HONEST SNAPSHOT", "diff SNAPSHOT HONEST", "stats",
-     "dump SNAPSHOT /", "check", "check --read-data", "prune", "repair snapshots", "-r TARGET copy --from-repo HOSTILE"],
+     "dump SNAPSHOT /", "restore SNAPSHOT --target TARGET", "check", "check --read-data", "prune", "repair snapshots",
+     "-r TARGET copy --from-repo HOSTILE"],
 )  # fmt: skip
 def test_a_tree_that_unpacks_to_what_it_is_not_ends_every_verb_with_a_clear_error(bomb, tmp_path, verb, monkeypatch):
     place, honest, snapshot = bomb
@@ -210,6 +213,27 @@ def test_a_tree_that_unpacks_to_what_it_is_not_ends_every_verb_with_a_clear_erro
     assert (outcome.status, outcome.peak < MEMORY) == (1, True)
     assert b"larger than any program writes it" in outcome.err + outcome.out
     assert len(list((place / "snapshots").iterdir())) == 2
+
+
+def test_a_file_of_very_many_pieces_in_a_large_directory_is_restored_in_little_memory(hostile, place, tmp_path):
+    pieces = 200_000
+    piece = hostile.blob(b"x").hex()
+    large = hostile.file("large") | {"content": [piece] * pieces, "size": pieces}
+    few = [node(f"{number:05}", "file", content=[]) for number in range(20_000)]
+    snapshot = hostile.snapshot(*few, large)
+    outcome = measured(place, "restore", snapshot, "--target", tmp_path / "target")
+    assert (outcome.status, outcome.peak < MEMORY) == (0, True), outcome.err.decode()
+    assert (tmp_path / "target" / "large").read_bytes() == b"x" * pieces
+    assert len(list((tmp_path / "target").iterdir())) == len(few) + 1
+
+
+def test_laughs_are_restored_to_some_extent_and_told(hostile, tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.walking.VISITS_LIMIT", 50)
+    snapshot = hostile.snapshot(directory("a", hostile.laughs(40)), hostile.directory("b", hostile.file("file")))
+    told = []
+    restore(fresh(hostile), snapshot, str(tmp_path / "target"), on_error=lambda path, reason: told.append(reason))
+    assert set(told) == {NESTED_TOO_OFTEN}
+    assert (tmp_path / "target" / "b" / "file").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("missing", [1, 100])
