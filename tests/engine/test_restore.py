@@ -327,10 +327,10 @@ def test_cancelling_ends_the_restore(repository, small, target):
 
 @pytest.fixture
 def of_all_sizes(repository, tmp_path):
-    """A saved tree of old files: small ones, and one that is restored in pieces."""
+    """A saved tree of old files: small ones, and one that is restored in pieces, since no pack holds as much."""
     source = tmp_path / "sizes"
     source.mkdir()
-    for name, size in (("small", 200_000), ("other", 100), ("large", 18 << 20)):
+    for name, size in (("small", 200_000), ("other", 100), ("large", 26 << 20)):
         (source / name).write_bytes(os.urandom(size))
         os.utime(source / name, ns=(DAY_NS, DAY_NS))
     backup(repository, [source], host="h")
