@@ -209,7 +209,7 @@ _decode_raw = msgspec.json.Decoder(_RawNode).decode
 # Few modes and owners are those of nearly all entries.
 @lru_cache(maxsize=1024)
 def _kind_json(kind: str, mode: int) -> str:
-    return f'"type":"{kind}",' + (f'"mode":{mode},' if mode else "")
+    return f'"type":{go_string(kind)},' + (f'"mode":{mode},' if mode else "")
 
 
 @lru_cache(maxsize=1024)

@@ -114,6 +114,11 @@ def test_the_kind_of_an_entry_is_in_its_mode_as_go_has_it():
     assert go_mode(stat.S_IFBLK | 0o644) == 67109284
 
 
+@pytest.mark.parametrize("kind", ['a"b', "a\\b", "a\nb", "\0"])
+def test_a_type_that_nobody_knows_stays_what_it_is(kind):
+    assert json.loads(Node(b"odd", kind).to_json())["type"] == kind
+
+
 @pytest.mark.parametrize(
     "damage",
     ["", "[]", '{"nodes":5}', '{"nodes":[{}]}', '{"nodes":[{"name":"a"}]}', '{"nodes":[{"name":"\\\\q","type":"file"}]}',
