@@ -233,9 +233,12 @@ def change_snapshot(
 ) -> bytes:
     """A snapshot file's plaintext with other values of what is given, and perhaps no parent; the rest stays byte for byte.
 
-    A `Snapshot` has not all that restic compares of a snapshot and its copy: its times end at microseconds.
+    A `Snapshot` has not all that restic compares of a snapshot and its copy: its times end at microseconds. Raises DataDamaged.
     """
-    fields = {name: str(raw, "utf-8") for name, raw in _decode_fields(content).items() if has_parent or name != "parent"}
+    try:
+        fields = {name: str(raw, "utf-8") for name, raw in _decode_fields(content).items() if has_parent or name != "parent"}
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise DataDamaged("a snapshot is damaged in fields that are unknown here") from error
     fields["original"] = f'"{original}"'
     if tree is not None:
         fields["tree"] = f'"{tree.hex()}"'

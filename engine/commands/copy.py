@@ -167,7 +167,12 @@ class _Copy:
                 lock.require_held()
             content = self.source.load_file(FileKind.SNAPSHOTS, snapshot.id)
             # Its parent would be one of another repository.
-            copied = change_snapshot(content, original=snapshot.original or snapshot.id, has_parent=False)
+            try:
+                copied = change_snapshot(content, original=snapshot.original or snapshot.id, has_parent=False)
+            except DataDamaged as error:
+                self.summary.failed.append((snapshot.id, str(error)))
+                self.meter.errors += 1
+                continue
             self.summary.copied.append(Copied(snapshot, self.target.save_file(FileKind.SNAPSHOTS, copied)))
 
     def copy_content(self, snapshot: Snapshot) -> None:

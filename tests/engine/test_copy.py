@@ -206,6 +206,15 @@ def test_a_missing_pack_fails_the_snapshots_that_need_it(filled, target):
     assert (summary.copied, len(summary.failed)) == ([], 2)
 
 
+@pytest.mark.parametrize("beyond", [b'{"odd\xff":1,', b'{"odd":"\xff",'])
+def test_a_snapshot_whose_unknown_fields_cannot_be_read_fails_alone(filled, target, beyond):
+    source = opened(filled)
+    oldest = min(list_snapshots(source), key=lambda snapshot: snapshot.time)
+    odd = source.save_file(FileKind.SNAPSHOTS, beyond + source.load_file(FileKind.SNAPSHOTS, oldest.id)[1:])
+    summary = copy(source, opened(target))
+    assert (len(summary.copied), [snapshot_id for snapshot_id, _ in summary.failed]) == (2, [odd])
+
+
 def test_a_copy_that_is_killed_at_any_change_leaves_whole_snapshots_and_the_next_ends_it(filled, targets, tmp_path):
     for number in range(40):
         target = tmp_path / f"target-{number}"
