@@ -3,7 +3,7 @@
 import json
 
 from engine.blob import ID_SIZE, BlobType, parse_id
-from engine.errors import EngineError
+from engine.errors import DataDamaged, EngineError
 from engine.repository import Repository
 from engine.snapshot import find_snapshot
 from engine.store import FileKind
@@ -43,7 +43,10 @@ def cat(repository: Repository, kind: str, name: str = "") -> bytes:
 
 
 def _pretty(content: bytes) -> bytes:
-    return json.dumps(json.loads(content), indent=2, ensure_ascii=False).encode() + b"\n"
+    try:
+        return json.dumps(json.loads(content), indent=2, ensure_ascii=False).encode() + b"\n"
+    except (ValueError, RecursionError) as error:
+        raise DataDamaged("the file is damaged: it is no JSON") from error
 
 
 def _blob_id(name: str) -> bytes:

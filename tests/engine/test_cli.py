@@ -125,6 +125,13 @@ def test_cat_shows_pieces_of_the_repository(engine, source):
     assert "nodes" in json.loads(out)
 
 
+@pytest.mark.parametrize("content", [b"{", b"[" * 5000, b"\xff", b'"\\ud800"', b"1" * 5000])
+def test_cat_says_that_a_file_is_damaged_which_is_no_json(engine, location, content):
+    name = "ab" * 32
+    (location / "keys" / name).write_bytes(content)
+    assert engine("cat", "key", name) == (1, b"", b"engine: the file is damaged: it is no JSON\n")
+
+
 def test_dump_writes_a_file_or_a_directory_as_tar(engine, source):
     engine("backup", source)
     assert engine("dump", "latest", source / "a.txt")[:2] == (0, b"some text\n")
