@@ -296,7 +296,7 @@ class Entry:
             subtree = None if raw.subtree is None else parse_id(raw.subtree)
             packed = BlobIds(raw.content.packed, bytes) if isinstance(raw.content, BlobIds) else None
             return cls(raw.name, raw.text, fields.type, fields.size, packed or tuple(map(parse_id, raw.content or ())), subtree)
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise DataDamaged("a tree in the repository has an entry that cannot be read") from error
 
     def pieces(self) -> Iterator[str]:
@@ -322,7 +322,12 @@ class Entry:
 
     def _with(self, changes: dict[str, str | None]) -> str:
         """Return the JSON with other values of some fields, None for without; all else keeps its bytes and place."""
-        fields: dict[str, str | None] = {key: str(raw, "utf-8") for key, raw in _decode_any(self.text).items()}
+        fields: dict[str, str | None]
+        try:
+            fields = {key: str(raw, "utf-8") for key, raw in _decode_any(self.text).items()}
+        except RecursionError as error:
+            # How deep a text may nest is told by the interpreter, and less from within these calls than where it was read.
+            raise DataDamaged("a tree in the repository has an entry that cannot be read") from error
         if changes.get("size") and "size" not in fields:
             fields = _put_size(fields)
         fields |= changes

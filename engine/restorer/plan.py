@@ -258,7 +258,7 @@ def _outline(text: SplitEntry) -> Outline:
         content: Sequence[bytes] = list(map(parse_id, entry.content)) if entry.content else []
         subtree = None if entry.subtree is None else parse_id(entry.subtree)
         name = unquote_name(entry.name)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise DataDamaged("a tree of the repository has an entry that cannot be read") from error
     if text.packed is not None:
         content = BlobIds(text.packed, bytes)
