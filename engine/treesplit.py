@@ -182,7 +182,7 @@ def _packed(text: bytes) -> bytes:
         packed = binascii.unhexlify(digits)
     except ValueError as error:
         raise DataDamaged("A tree in the repository names something that is no blob.") from error
-    quotes, commas = text[::_STRIDE], text[_STRIDE - 1 :: _STRIDE]
-    if text and (len(packed), quotes, commas) != (ID_SIZE * count, b'"' * count, b"," * (count - 1)):
+    opening, closing, commas = text[::_STRIDE], text[_STRIDE - 2 :: _STRIDE], text[_STRIDE - 1 :: _STRIDE]
+    if text and (len(packed), opening, closing, commas) != (ID_SIZE * count, b'"' * count, b'"' * count, b"," * (count - 1)):
         raise DataDamaged("A tree in the repository names something that is no blob.")
     return packed
