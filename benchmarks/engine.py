@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT)]
 from benchmarks.generate import change_large_files, total_size, write_large_files, write_small_files  # noqa: E402
 from benchmarks.measure import Measurement, measure  # noqa: E402
 from benchmarks.places import VERBS, Place, Traffic, open_place  # noqa: E402
-from benchmarks.results import write_results  # noqa: E402
+from benchmarks.report import write_results  # noqa: E402
 from benchmarks.tools import Tool, available_tools  # noqa: E402
 
 MIB, GIB = 1 << 20, 1 << 30

@@ -2,9 +2,9 @@
 
     python benchmarks/growth.py [--blobs N,N,N] [--files N,N,N] [--only WORK] [--restic PROGRAM] [--json FILE]
 
-The blobs are synthesised (`benchmarks.synthesis`), the files written: 100 to 1000 bytes each. Programs take turns. Of each size it
-tells how many times the time of the size before it took, and the bytes of memory that each blob or file more did, which leaves out
-what a program takes at any size. Results are also written as JSON under `benchmarks/results/`.
+The blobs are synthesised (`benchmarks.synthesis`), the files written to memory: 100 to 1000 bytes each. Programs take turns.
+Of each size it tells how many times the time of the size before it took, and the bytes of memory that each blob or file more did,
+which leaves out what a program takes at any size. Results are also written as JSON under `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT)]
 from benchmarks.generate import total_size, write_tiny_files  # noqa: E402
 from benchmarks.measure import Measurement, measure  # noqa: E402
 from benchmarks.places import Directory  # noqa: E402
-from benchmarks.results import write_results  # noqa: E402
+from benchmarks.report import write_results  # noqa: E402
 from benchmarks.synthesis import synthesise  # noqa: E402
 from benchmarks.tools import PASSWORD, Tool, engine_and_restic  # noqa: E402
 
@@ -81,14 +81,12 @@ def with_blobs(home: Path, tools: list[Tool], count: int, blobs_per_pack: int, w
             yield _run(work, tool, count, [*tool.program, "-r", str(repository), *words[work]])
 
 
-def with_files(home: Path, tools: list[Tool], count: int, works: set[str], restore_to: Path) -> Iterator[Sample]:
-    """Measure the life of a repository of so many files, each program with its own repository."""
-    source = home / "source"
+def with_files(source: Path, target: Path, tools: list[Tool], count: int, works: set[str]) -> Iterator[Sample]:
+    """Measure the life of a repository of so many files, which are written to `source`; each program has its own repository."""
     write_tiny_files(source, count)
     for tool in tools:
         tool.home.mkdir(parents=True)
         measure(tool.init(), env=tool.environment(), cwd=ROOT, log=tool.home / "log")
-    target = restore_to / "restored"
     words = {
         "backup": ["backup", str(source)],
         "unchanged": ["backup", str(source)],
@@ -101,7 +99,9 @@ def with_files(home: Path, tools: list[Tool], count: int, works: set[str], resto
     for work in WORKS_WITH_FILES:
         for tool in tools if work in works | {"backup"} else []:
             os.sync()
-            yield _run(work, tool, count, tool.command(*words[work]))
+            sample = _run(work, tool, count, tool.command(*words[work]))
+            if work in works:
+                yield sample
             if work == "restore":
                 restored = total_size(target)
                 shutil.rmtree(target)
@@ -115,18 +115,18 @@ def _run(work: str, tool: Tool, count: int, command: list[str]) -> Sample:
     return Sample(work, tool.name, count, measured)
 
 
-def growth_table(samples: list[Sample], tools: list[Tool]) -> str:
+def growth_table(samples: list[Sample]) -> str:
     """A line for each size of each work of each program, beside the size before it."""
     head = f"{'work':24}{'program':16}{'count':>11}{'wall s':>9}{'CPU s':>9}{'peak MiB':>10}{'µs each':>9}"
     lines = [head + f"{'times the count':>17}{'wall':>7}{'CPU':>7}{'bytes for one more':>20}"]
     for work, title in TITLES.items():
-        for tool in tools:
+        for tool in dict.fromkeys(sample.tool for sample in samples):
             before: Sample | None = None
             for sample in samples:
-                if (sample.work, sample.tool) != (work, tool.name):
+                if (sample.work, sample.tool) != (work, tool):
                     continue
                 now = sample.measurement
-                line = f"{title:24}{tool.name:16}{sample.count:11,}{now.wall_s:9.2f}{now.cpu_s:9.2f}{now.peak_bytes / MIB:10.0f}"
+                line = f"{title:24}{tool:16}{sample.count:11,}{now.wall_s:9.2f}{now.cpu_s:9.2f}{now.peak_bytes / MIB:10.0f}"
                 line += f"{now.wall_s / sample.count * 1e6:9.1f}"
                 if before:
                     then = before.measurement
@@ -157,40 +157,41 @@ def main() -> None:
     parser.add_argument("--files", type=_counts, default="10000,100000,1000000", metavar="N,…", help="files, '' for none")
     parser.add_argument("--only", action="append", choices=TITLES, help="measure only this work (may be repeated)")
     parser.add_argument("--restic", action="append", default=[], metavar="PROGRAM", help="a restic to compare with (repeatable)")
-    parser.add_argument("--directory", type=Path, help="where data and repositories go (default: the temporary directory)")
+    parser.add_argument("--directory", type=Path, help="where repositories go (default: the temporary directory)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here (default: benchmarks/results/)")
     options = parser.parse_args()
 
     works = set(options.only or TITLES)
     samples: list[Sample] = []
     figures: list[IndexFigures] = []
-    tools: list[Tool] = []
-    for count in options.blobs if works & WORKS_WITH_BLOBS.keys() else []:
-        with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.directory) as home:
-            tools = engine_and_restic(Path(home), options.restic, Directory())
-            for found in with_blobs(Path(home), tools, count, options.blobs_per_pack, works):
+    memory_disk = Path("/dev/shm")
+    with (
+        tempfile.TemporaryDirectory(prefix="growth-", dir=options.directory) as directory,
+        tempfile.TemporaryDirectory(prefix="growth-", dir=memory_disk if memory_disk.is_dir() else None) as files,
+    ):
+        for count in options.blobs if works & WORKS_WITH_BLOBS.keys() else []:
+            home = Path(directory) / f"blobs-{count}"
+            tools = engine_and_restic(home, options.restic, Directory())
+            for found in with_blobs(home, tools, count, options.blobs_per_pack, works):
                 if isinstance(found, Sample):
                     samples.append(found)
                 else:
                     figures.append(found)
-    memory_disk = Path("/dev/shm")
-    for count in options.files if works & WORKS_WITH_FILES.keys() else []:
-        with (
-            tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.directory) as home,
-            tempfile.TemporaryDirectory(prefix="benchmark-", dir=memory_disk if memory_disk.is_dir() else None) as restored,
-        ):
-            tools = engine_and_restic(Path(home), options.restic, Directory())
-            samples += with_files(Path(home), tools, count, works, Path(restored))
-    if figures:
-        print(index_table(figures) + "\n")
-    print(growth_table(samples, tools))
-    write_results(
-        "growth",
-        options.json,
-        blobs_per_pack=options.blobs_per_pack,
-        index=[asdict(one) for one in figures],
-        samples=[asdict(sample) for sample in samples],
-    )
+        for count in options.files if works & WORKS_WITH_FILES.keys() else []:
+            source, target = Path(files) / f"source-{count}", Path(files) / "restored"
+            tools = engine_and_restic(Path(directory) / f"files-{count}", options.restic, Directory())
+            samples += with_files(source, target, tools, count, works)
+        # Before what takes minutes to be deleted is.
+        if figures:
+            print(index_table(figures) + "\n")
+        print(growth_table(samples), flush=True)
+        write_results(
+            "growth",
+            options.json,
+            blobs_per_pack=options.blobs_per_pack,
+            index=[asdict(one) for one in figures],
+            samples=[asdict(sample) for sample in samples],
+        )
 
 
 if __name__ == "__main__":
