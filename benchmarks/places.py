@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections import Counter
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.connections import ConnectionCounter
 from benchmarks.generate import total_size
 from engine.backends import Credentials, open_store
 from engine.errors import BucketMissing
@@ -144,7 +146,8 @@ class CephBucket(Bucket):
         super().__init__(f"{gateway.url}/bucket", *gateway.make_user("benchmark"))
         self._gateway = gateway
         self._log = gateway.directory / "client.rgw.log"
-        self._read = 0
+        self._connections = ConnectionCounter(int(gateway.url.rpartition(":")[2]))
+        self._logged = self._received = 0
 
     def clear(self, address: str) -> None:
         super().clear(address)
@@ -152,14 +155,26 @@ class CephBucket(Bucket):
         self._gateway.admin("gc", "process", "--include-all")
 
     def begin(self) -> None:
-        self._read = self._log.stat().st_size
+        self._logged, self._received = self._flushed_log(), self._received_bytes()
+        self._connections.begin()
 
     def traffic(self) -> Traffic | None:
+        connections = self._connections.end()
+        received = self._received_bytes() - self._received
+        size = self._flushed_log()
         with self._log.open("rb") as log:
-            log.seek(self._read)
-            logged = _LOGGED.findall(log.read())
+            log.seek(self._logged)
+            logged = _LOGGED.findall(log.read(size - self._logged))
         counts = _count((method.decode(), key.decode()) for method, key, _ in logged)
-        return Traffic(counts, bytes_up=None, bytes_down=sum(int(size) for *_, size in logged), connections=None)
+        return Traffic(counts, bytes_up=received, bytes_down=sum(int(size) for *_, size in logged), connections=connections)
+
+    def _flushed_log(self) -> int:
+        """Return the size of the log once it has all that was asked, of which the gateway writes down later than it answers."""
+        self._gateway.ask("log", "flush")
+        return self._log.stat().st_size
+
+    def _received_bytes(self) -> int:
+        return int(json.loads(self._gateway.ask("perf", "dump", "rgw"))["rgw"]["put_b"])
 
 
 def _count(requests: Iterator[tuple[str, str]]) -> dict[str, int]:

@@ -111,6 +111,11 @@ class CephGateway:
             command, env=_ENVIRONMENT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         ).stdout
 
+    def ask(self, *words: str) -> str:
+        """Give the running gateway a command of its admin socket and return the answer."""
+        command = ["ceph", "--admin-daemon", str(self.directory / "client.rgw.asok"), *words]
+        return subprocess.run(command, env=_ENVIRONMENT, check=True, capture_output=True, text=True).stdout
+
     def make_user(self, name: str, quota: int | None = None, display_name: str | None = None) -> tuple[str, str]:
         """Create a tenant and return its access and secret key. `quota`: bytes."""
         answer = self.admin("user", "create", "--uid", name, "--display-name", display_name or name)
