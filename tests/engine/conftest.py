@@ -1,6 +1,8 @@
 """An empty repository in a directory, a tree with every kind of entry, and restic on that repository."""
 
 import os
+import random
+import secrets
 import shutil
 import signal
 import subprocess
@@ -74,3 +76,18 @@ def restic() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def soak_share(pytestconfig) -> float:
+    """The part of its length that a soak is to have."""
+    return pytestconfig.getoption("--soak-share")
+
+
+@pytest.fixture
+def rng(pytestconfig) -> random.Random:
+    """Chance, which can be had again by the seed that is printed."""
+    seed = pytestconfig.getoption("--soak-seed")
+    seed = secrets.randbits(32) if seed is None else seed
+    print(f"\n--soak-seed {seed}")
+    return random.Random(seed)
