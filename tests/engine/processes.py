@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.backends import Credentials, open_store
+from engine.cli.run import LOCKED
 from engine.repository import Repository
 from tests.engine.conftest import PASSWORD
 
@@ -36,8 +37,8 @@ class Ended:
 
     @property
     def is_refused(self) -> bool:
-        """Whether it failed since others are at work on the repository, and said so."""
-        return self.status == 1 and " is locked: there is " in json.loads(self.err.splitlines()[-1]).get("message", "")
+        """Whether it failed since others are at work on the repository."""
+        return self.status == LOCKED
 
 
 class Running:

@@ -5,7 +5,6 @@ delete since another host has forgotten it. Prints what was done; `pytest --soak
 """
 
 import json
-import os
 import random
 import shutil
 import threading
@@ -19,8 +18,8 @@ import pytest
 from engine.backends import Credentials
 from engine.store import FileKind
 from tests.engine.changing_tree import ChangingTree
+from tests.engine.fingerprint import fingerprint
 from tests.engine.processes import Ended, Site
-from tests.engine.trees import fingerprint
 
 pytestmark = [pytest.mark.soak, pytest.mark.restic, pytest.mark.ceph]
 
@@ -62,7 +61,7 @@ class Soak:
         def back_up(rng: random.Random) -> None:
             tree = ChangingTree(source, rng, small=80, large=2, contents=CONTENTS)
             while not self._over.is_set():
-                now = fingerprint(os.fsencode(source))
+                now = fingerprint(source)
                 ended = self.until_allowed(rng, "backup", "--host", f"host-{number}", source)
                 if ended is not None:
                     summary = ended.summary
@@ -128,7 +127,7 @@ def test_what_eight_hosts_back_up_while_others_forget_and_prune_is_all_there(cep
     for snapshot_id in sorted(left):
         source, then = soak.taken[snapshot_id]
         site.restic("restore", snapshot_id, "--target", tmp_path / "restored")
-        assert fingerprint(os.fsencode(f"{tmp_path}/restored{source}")) == then, f"snapshot {snapshot_id} is not what it was of"
+        assert fingerprint(f"{tmp_path}/restored{source}") == then, f"snapshot {snapshot_id} is not what it was of"
         shutil.rmtree(tmp_path / "restored")
     print(f"{len(left)} snapshots left, restored and compared")
     assert min(soak.counts[name] for name in ("backups", "snapshots_forgotten", "prunes", "bytes_added", "packs_deleted")) > 0

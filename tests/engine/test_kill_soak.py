@@ -232,7 +232,7 @@ class KilledPrunes:
     def __init__(self, site: Site, tmp_path: Path, rng: random.Random) -> None:
         self.site, self.tmp_path, self.rng = site, tmp_path, rng
         self.source = tmp_path / "source"
-        self.tree = ChangingTree(self.source, rng, small=1500, large=10)
+        self.tree = ChangingTree(self.source, rng, small=5000, large=20)
         self.filled: dict[str, str] = {}
         self.taken: dict[str, str] = {}
         self.tally = Tally()
