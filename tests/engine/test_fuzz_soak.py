@@ -1,8 +1,6 @@
-"""Every decoder, ten minutes each, on what a fuzzer that watches its branches comes up with.
+"""Every decoder, ten minutes each, on what a fuzzer that watches its branches comes up with. What was found is in a file that the output names."""
 
-`FUZZ_SECONDS` in the environment is another time. What was found is in a file that the output names.
-"""
-
+import math
 import os
 import re
 import subprocess
@@ -13,14 +11,15 @@ import pytest
 
 from tests.engine.fuzztargets import TARGETS
 
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "600"))
+SECONDS = 600
 TOP = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_decoder_fails_in_no_words_but_its_own(name, tmp_path, record_property):
-    command = [sys.executable, "-P", "-m", "tests.engine.fuzzing", name, str(tmp_path), "--seconds", str(SECONDS)]
+def test_a_decoder_fails_in_no_words_but_its_own(name, tmp_path, record_property, soak_share):
+    seconds = math.ceil(SECONDS * soak_share)
+    command = [sys.executable, "-P", "-m", "tests.engine.fuzzing", name, str(tmp_path), "--seconds", str(seconds)]
     # In a process of its own, since the fuzzer ends the one it is in.
     environment = os.environ | {"PYTHONPATH": str(TOP)}
     done = subprocess.run(command, env=environment, cwd=TOP, capture_output=True, text=True, errors="replace")
