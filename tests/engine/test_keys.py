@@ -65,7 +65,7 @@ def test_a_key_file_that_asks_for_absurd_work_is_damaged(store, change):
 
 def test_keys_that_would_take_very_long_to_try_are_given_up(store, monkeypatch):
     tried = []
-    monkeypatch.setattr(KeyFile, "open", lambda key, password: tried.append(key))
+    monkeypatch.setattr(KeyFile, "open", lambda key, password, derived: tried.append(key))
     fields = {"kdf": "scrypt", "N": 1 << 15, "r": 8, "p": WORK_LIMIT, "salt": "", "data": ""}
     for number in range(10):
         store.put(FileKind.KEYS, f"{number:064x}", json.dumps(fields).encode())
@@ -76,7 +76,7 @@ def test_keys_that_would_take_very_long_to_try_are_given_up(store, monkeypatch):
 
 def test_very_many_keys_that_ask_for_little_are_given_up_too(store, monkeypatch):
     tried = []
-    monkeypatch.setattr(KeyFile, "open", lambda key, password: tried.append(key))
+    monkeypatch.setattr(KeyFile, "open", lambda key, password, derived: tried.append(key))
     for number in range(WORK_LIMIT_OF_ALL + 10):
         fields = {"kdf": "scrypt", "N": 2, "r": 1, "p": 1, "salt": "", "data": ""}
         store.put(FileKind.KEYS, f"{number:064x}", json.dumps(fields).encode())
