@@ -12,5 +12,7 @@ if "BACKUPCENTER_REDIS_URL" not in os.environ:
     # A port on which nothing listens: what needs Redis in a test asks for one.
     CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
     EVENTSTREAM_REDIS = {"host": "127.0.0.1", "port": 1}
+# Every test client would make a list of all static files, which takes longer than most tests.
+WHITENOISE_AUTOREFRESH = True
 # The real hasher is slow on purpose.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
