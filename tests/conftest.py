@@ -65,6 +65,14 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cheap_keys() -> Iterator[None]:
+    """The keys of new repositories take no time to derive, neither here nor in the programs that a test lets open them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.keys.SCRYPT_N", 2)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _empty_cache() -> Iterator[None]:
     """No throttle or cached repository of one test reaches the next."""

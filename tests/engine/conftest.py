@@ -21,7 +21,7 @@ PASSWORD = "secret"
 
 @pytest.fixture(scope="session")
 def empty_repository(tmp_path_factory) -> Path:
-    """Made once, since deriving a key takes its time; `location` is a copy of it."""
+    """Made once; `location` is a copy of it."""
     path = tmp_path_factory.mktemp("repository") / "empty"
     Repository.init(open_store(str(path)), PASSWORD)
     return path

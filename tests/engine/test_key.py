@@ -18,11 +18,6 @@ from tests.engine.conftest import PASSWORD
 NEW = 'nöuveau "mot" $&\''
 
 
-@pytest.fixture(autouse=True)
-def _cheap_keys(monkeypatch):
-    monkeypatch.setattr(keys, "SCRYPT_N", 1 << 10)
-
-
 @pytest.fixture
 def new_password_file(tmp_path):
     file = tmp_path / "new password"

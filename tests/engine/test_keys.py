@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import shutil
 
 import pytest
 
 from engine.backends import open_store
 from engine.crypto import KeyMaterial
 from engine.errors import DataDamaged, RepositoryNotFound, TooLarge, WrongPassword
-from engine.keys import WORK_LIMIT, WORK_LIMIT_OF_ALL, KeyFile, add_key, open_key
+from engine.keys import SCRYPT_N, WORK_LIMIT, WORK_LIMIT_OF_ALL, KeyFile, add_key, open_key
 from engine.repository import Repository
 from engine.store import FileKind
 
@@ -31,7 +32,13 @@ def test_each_password_opens_the_same_keys_and_no_other_does(store):
 
 
 @pytest.mark.restic
-def test_restic_opens_our_key_and_we_the_one_it_adds(location, tmp_path, restic):
+def test_restic_opens_our_key_and_we_the_one_it_adds(location, tmp_path, restic, monkeypatch):
+    # What the tests' keys cost is not what a user's do.
+    monkeypatch.setattr("engine.keys.SCRYPT_N", SCRYPT_N)
+    shutil.rmtree(location)
+    Repository.init(open_store(str(location)), "secret")
+    (key,) = (location / "keys").iterdir()
+    assert json.loads(key.read_bytes())["N"] == 1 << 15
     (tmp_path / "new password").write_text("nouveau")
     restic(location, "key", "add", "--new-password-file", tmp_path / "new password")
     ours, theirs = (Repository.open(open_store(str(location)), word) for word in ("secret", "nouveau"))

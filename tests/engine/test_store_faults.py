@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from engine import keys
 from engine.archiver.workers import start_workers
 from engine.backends import Credentials, open_store
 from engine.backends.patience import Patience
@@ -103,7 +102,6 @@ def s3():
 @pytest.fixture(scope="module")
 def made_site(s3, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keys, "SCRYPT_N", 2)
         patch.setattr(S3Store, "settle_s", 0.0)
         # Hundreds of backups: of what costs time, one worker shows as much as several.
         patch.setattr(backup_verb, "start_workers", lambda settings, count: start_workers(settings, 1))
