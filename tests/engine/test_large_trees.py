@@ -204,7 +204,12 @@ def test_a_pack_that_changes_while_a_tree_is_moved_is_damage(filled, small_bound
     pieces = repository.stream_sealed(place, tree)
     next(pieces)
     get_range = repository.store.get_range
-    monkeypatch.setattr(repository.store, "get_range", lambda *where: get_range(*where)[:-1] + b"x")
+
+    def changed(*where):
+        *content, last = get_range(*where)
+        return bytes([*content, last ^ 1])
+
+    monkeypatch.setattr(repository.store, "get_range", changed)
     with pytest.raises(DataDamaged, match="changed while it was read"):
         list(pieces)
 
