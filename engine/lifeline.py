@@ -9,8 +9,10 @@ import threading
 import time
 
 _TASKS = "/proc/self/task"
-# A thread takes microseconds to go, unless the machine is very busy; one that Python does not know of never does.
+# A thread takes microseconds to go, unless the machine is very busy.
 _GOING_S = 1.0
+# Threads that Python does not know of and that did not go: a library's own.
+_strangers: set[int] = set()
 _PR_SET_PDEATHSIG = 1
 
 
@@ -19,10 +21,22 @@ def await_ended_threads() -> None:
 
     A thread that has used OpenSSL takes a lock of it on its way out, after it was joined. A process that is forked at that
     moment inherits the lock as taken, and would wait for it forever. Measured: one of 2,000 forks right after a pool of threads.
+    A thread that Python does not know of is waited for once, for a second.
     """
     deadline = time.monotonic() + _GOING_S
-    while os.path.isdir(_TASKS) and len(os.listdir(_TASKS)) > threading.active_count() and time.monotonic() < deadline:
+    while going := _unknown_threads() - _strangers:
+        if time.monotonic() >= deadline:
+            _strangers.update(going)
+            return
         time.sleep(0.001)
+
+
+def _unknown_threads() -> set[int]:
+    if not os.path.isdir(_TASKS):
+        return set()
+    # After a fork, Python may still have the number that the thread had in the parent.
+    known = {thread.native_id for thread in threading.enumerate()} | {os.getpid()}
+    return {int(name) for name in os.listdir(_TASKS)} - known
 
 
 def end_with_parent(parent: int) -> None:
