@@ -7,7 +7,9 @@ import shutil
 
 import pytest
 
+from engine.archiver.workers import start_workers
 from engine.backends import open_store
+from engine.commands import backup as backup_verb
 from engine.commands.backup import backup
 from engine.commands.check import check
 from engine.commands.restore import restore
@@ -19,6 +21,12 @@ from tests.engine.conftest import PASSWORD
 from tests.engine.faulty_store import Failure, FaultyStore, MemoryStore
 
 NAME = "ab" + "0" * 62
+
+
+@pytest.fixture(autouse=True)
+def one_worker(monkeypatch):
+    """Hundreds of backups: of what costs time, one worker shows as much as several."""
+    monkeypatch.setattr(backup_verb, "start_workers", lambda settings, count: start_workers(settings, 1))
 
 
 @pytest.fixture(scope="module")

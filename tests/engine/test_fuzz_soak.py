@@ -1,4 +1,7 @@
-"""Every decoder, ten minutes each, on what a fuzzer that watches its branches comes up with. What was found is in a file that the output names."""
+"""Every decoder, ten minutes each, on what a fuzzer that watches its branches comes up with.
+
+What was found is in a file that the output names.
+"""
 
 import math
 import os
