@@ -23,7 +23,6 @@ from engine.archiver.worker import WorkerSettings
 from engine.archiver.workers import end_workers, start_workers, usable_processors
 from engine.chunker import ChunkerName, Cut
 from engine.chunker import cut as fastcdc_cut
-from engine.commands.ls import find_node
 from engine.errors import Cancelled, DataDamaged, PathNotFound, StoreError
 from engine.filter import compile_patterns
 from engine.keys import user_name
@@ -200,6 +199,9 @@ def _readable_targets(
 
 def _refuse_empty(repository: Repository, tree: bytes, targets: list[bytes], taken: datetime) -> None:
     """Raise NothingToBackUp if the tree has none of the targets: it would pass for a backup, and be the next one's parent."""
+    # What walks trees is seldom needed here, and takes a while to load.
+    from engine.commands.ls import find_node
+
     written = Snapshot(taken, tree, ())
     for target in targets:
         with contextlib.suppress(PathNotFound):
