@@ -82,6 +82,8 @@ def test_the_console_is_chinese_throughout_for_who_wants_it(plan, account) -> No
         browser.get("/nowhere", headers=chinese),
     ]
     texts = [text for page in pages for text in Reader(page.content.decode()).texts]
+    # Of a password's hash and salt the first digits are shown, which may happen to be letters.
+    texts = [re.sub(r"\w+\*+", "", text) for text in texts]
     english = {phrase for text in texts for phrase in re.findall(r"[A-Za-z]{4,}(?: [a-z]+)*", text)}
     assert english <= NAMES
 
