@@ -8,10 +8,16 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.services.ceph import CephGateway, ceph_gateway, missing_programs
 from tests.services.postgres import postgres_programs, postgres_server
 from tests.services.redis import redis_server
+from tests.services.sharing import shared
+
+# How long an example takes says more about the machine than about what is tested.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 PASSWORD = "correct horse battery"
 
@@ -30,14 +36,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak-seed", type=int, metavar="N", help="what the engine's soaks draw by chance, as a run has printed it")
 
 
+def pytest_configure() -> None:
+    missing = [reason for reason in MISSING.values() if reason]
+    if missing and os.environ.get("SKIP_NOTHING"):
+        raise pytest.UsageError("nothing may be skipped here, but " + "; ".join(missing))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--soak"):
         soaks = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=soaks)
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
-    missing = [reason for reason in MISSING.values() if reason]
-    if missing and os.environ.get("SKIP_NOTHING"):
-        raise pytest.UsageError("nothing may be skipped here, but " + "; ".join(missing))
     for item in items:
         for marker, reason in MISSING.items():
             if reason and item.get_closest_marker(marker):
@@ -45,22 +54,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def ceph_endpoint() -> Iterator[CephGateway]:
-    """A running Ceph gateway, shared by the session: make a user of your own."""
-    with ceph_gateway() as gateway:
+def ceph_endpoint(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[CephGateway]:
+    """A running Ceph gateway, shared by the session with all its workers: make a user of your own."""
+    directory = tmp_path_factory.getbasetemp()
+    if hasattr(pytestconfig, "workerinput"):
+        directory = directory.parent
+    with shared(directory / "ceph", ceph_gateway) as gateway:
         yield gateway
 
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """The URL of a running Redis, shared by the session."""
+    """The URL of a running Redis, shared by the tests of one worker."""
     with redis_server() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """The URL of an empty PostgreSQL database, shared by the session."""
+    """The URL of an empty PostgreSQL database, shared by the tests of one worker."""
     with postgres_server() as url:
         yield url
 

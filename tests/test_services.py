@@ -1,9 +1,14 @@
 """The services that tests rely on are what they claim to be."""
 
+import threading
+from contextlib import ExitStack, contextmanager
+
 import boto3
 import psycopg
 import pytest
 import redis
+
+from tests.services.sharing import shared
 
 
 @pytest.mark.ceph
@@ -29,3 +34,26 @@ def test_postgresql_answers(postgres_url) -> None:
 
 def test_redis_answers(redis_url) -> None:
     assert redis.Redis.from_url(redis_url).ping()
+
+
+def test_a_shared_service_runs_once_for_all_who_ask_and_ends_after_the_last(tmp_path) -> None:
+    told = []
+
+    @contextmanager
+    def service():
+        told.append("started")
+        yield "address"
+        told.append("ended")
+
+    first, second = ExitStack(), ExitStack()
+    addresses = [each.enter_context(shared(tmp_path / "service", service)) for each in (first, second)]
+    ending = threading.Thread(target=first.close)
+    ending.start()
+    with shared(tmp_path / "service", service) as late:
+        assert [*addresses, late] == ["address"] * 3
+    assert told == ["started"]
+    second.close()
+    ending.join()
+    assert told == ["started", "ended"]
+    with shared(tmp_path / "service", service):
+        assert told == ["started", "ended", "started"]

@@ -139,7 +139,7 @@ def expand(text: str, low: int, high: int) -> set[int]:
     return values
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     numbers(0, 59), numbers(0, 59), numbers(0, 23), numbers(1, 31), numbers(1, 12),
     st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)),
