@@ -47,6 +47,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         soaks = [item for item in items if item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=soaks)
         items[:] = [item for item in items if not item.get_closest_marker("soak")]
+    # The longest are begun first, so that no worker has them left when the others are done.
+    items.sort(key=lambda item: "system" not in item.path.parts)
     for item in items:
         for marker, reason in MISSING.items():
             if reason and item.get_closest_marker(marker):
