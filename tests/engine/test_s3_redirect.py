@@ -29,7 +29,7 @@ class _Redirecting(BaseHTTPRequestHandler):
 )
 def test_a_store_that_redirects_is_an_error_of_the_store(act):
     with ThreadingHTTPServer(("127.0.0.1", 0), _Redirecting) as server:
-        serving = threading.Thread(target=server.serve_forever)
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         serving.start()
         try:
             credentials = Credentials("key", "secret-key")

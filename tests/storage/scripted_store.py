@@ -51,7 +51,7 @@ def scripted_store() -> Iterator[ScriptedStore]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     store.address = f"127.0.0.1:{server.server_port}"
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield store
     finally:
