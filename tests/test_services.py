@@ -1,14 +1,21 @@
 """The services that tests rely on are what they claim to be."""
 
+import os
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import boto3
 import psycopg
 import pytest
 import redis
 
+from tests.services.ports import accepts, wait_until
 from tests.services.sharing import shared
+
+TOP = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.ceph
@@ -57,3 +64,14 @@ def test_a_shared_service_runs_once_for_all_who_ask_and_ends_after_the_last(tmp_
     assert told == ["started", "ended"]
     with shared(tmp_path / "service", service):
         assert told == ["started", "ended", "started"]
+
+
+def test_a_service_ends_with_the_process_that_started_it_even_if_that_is_killed(tmp_path) -> None:
+    code = "from tests.services.redis import redis_server\nwith redis_server() as url: print(url, flush=True); input()"
+    command = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=TOP, env={**os.environ, "TMPDIR": str(tmp_path)}, **pipes) as session:
+        port = int(session.stdout.readline().rpartition(":")[2].partition("/")[0])
+        assert accepts(port)
+        session.kill()
+    wait_until(lambda: not accepts(port), "Redis to end")

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.services.ending import ending_with_us
 from tests.services.ports import accepts, free_port, wait_until
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool", "ceph")
@@ -155,7 +156,11 @@ def _start(directory: Path, daemons: list[subprocess.Popen[bytes]]) -> CephGatew
 
     def launch(*command: str) -> None:
         log = (directory / f"{command[0]}.out").open("ab")
-        daemons.append(subprocess.Popen(command, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        daemons.append(
+            subprocess.Popen(
+                command, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=ending_with_us()
+            )
+        )
         log.close()
 
     monmap = str(directory / "monmap")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.services.ending import ending_with_us
 from tests.services.ports import accepts, free_port, wait_until
 
 
@@ -59,6 +60,7 @@ def postgres_server() -> Iterator[str]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
+            preexec_fn=ending_with_us(),
             **as_user,
         )
         wait_until(lambda: accepts(port), "PostgreSQL", timeout_s=30)

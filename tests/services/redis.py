@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.services.ending import ending_with_us
 from tests.services.ports import accepts, free_port, wait_until
 
 
@@ -28,6 +29,7 @@ def redis_server() -> Iterator[str]:
             [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", ""],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            preexec_fn=ending_with_us(),
         )
         try:
             wait_until(lambda: accepts(port), "Redis", timeout_s=20)
