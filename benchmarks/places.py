@@ -166,7 +166,9 @@ class CephBucket(Bucket):
             log.seek(self._logged)
             logged = _LOGGED.findall(log.read(size - self._logged))
         counts = _count((method.decode(), key.decode()) for method, key, _ in logged)
-        return Traffic(counts, bytes_up=received, bytes_down=sum(int(size) for *_, size in logged), connections=connections)
+        # Of what was put the gateway logs the size as well.
+        sent = sum(int(size) for method, _, size in logged if method == b"GET")
+        return Traffic(counts, bytes_up=received, bytes_down=sent, connections=connections)
 
     def _flushed_log(self) -> int:
         """Return the size of the log once it has all that was asked, of which the gateway writes down later than it answers."""
