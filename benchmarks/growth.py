@@ -139,10 +139,14 @@ def growth_table(samples: list[Sample]) -> str:
 
 def index_table(figures: list[IndexFigures]) -> str:
     """The index in memory, by its number of blobs."""
-    lines = [f"{'index in memory, blobs':>24}{'load s':>9}{'µs a blob':>11}{'bytes a blob':>14}{'100k hits s':>13}{'misses s':>10}"]
+    head = f"{'index in memory, blobs':>24}{'load s':>9}{'µs a blob':>11}{'bytes a blob':>14}{'for one more':>14}"
+    lines = [head + f"{'100k hits s':>13}{'misses s':>10}"]
+    before: IndexFigures | None = None
     for one in figures:
         line = f"{one.count:24,}{one.load_s:9.2f}{one.load_s / one.count * 1e6:11.1f}{one.kept_bytes / one.count:14.1f}"
-        lines.append(line + f"{one.hits_s:13.3f}{one.misses_s:10.3f}")
+        more = f"{(one.kept_bytes - before.kept_bytes) / (one.count - before.count):.1f}" if before else ""
+        lines.append(f"{line}{more:>14}{one.hits_s:13.3f}{one.misses_s:10.3f}")
+        before = one
     return "\n".join(lines)
 
 
