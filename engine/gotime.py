@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 
 _EARLIEST_S, _LATEST_S = -62167219200, 253402300799  # the years 0 to 9999: Go has no others in JSON
-_SECOND = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:Z|([+-])(\d\d):(\d\d))", re.ASCII)
+_SECOND = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:Z|([+-])(\d\d):([0-5]\d))", re.ASCII
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = _EPOCH.toordinal()
 # Entries of a tree often share the second, and the calendar part is most of the cost of a time.

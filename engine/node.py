@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+import sys
 from base64 import b64decode, b64encode
 from functools import lru_cache
 
@@ -336,7 +337,8 @@ def _unescape(found: re.Match[bytes]) -> bytes:
         return _UNESCAPE[letter]
     if octal is not None:
         return bytes((int(octal, 8),))
-    return chr(int(short or long, 16)).encode()
+    # Also a number that is too large for any character must end in a ValueError.
+    return chr(min(int(short or long, 16), sys.maxunicode + 1)).encode()
 
 
 def _linktarget_json(target: bytes) -> list[str]:

@@ -49,8 +49,10 @@ def test_zeros_at_the_end_are_left_out_as_go_does():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "2024-01-01", "2024-13-01T00:00:00Z", "2024-01-01T00:00:00", "2024-01-01 00:00:00Z"]
-)
+    "text",
+    ["", "yesterday", "2024-01-01", "2024-13-01T00:00:00Z", "2024-01-01T00:00:00", "2024-01-01 00:00:00Z",
+     "9999-12-31T23:60:59Z", "2024-01-01T24:00:00Z", "2024-01-01T00:00:60Z", "2024-01-01T00:00:00+01:60"],
+)  # fmt: skip
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(ValueError, match=r"."):
         parse_ns(text)

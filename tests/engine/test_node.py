@@ -79,6 +79,12 @@ def test_every_name_survives(name):
     assert unquote_name(json.loads(quote_name(name))) == name
 
 
+@pytest.mark.parametrize("escape", [r"\U00110000", r"\U80000000", r"\ud800", r"\q"])
+def test_an_escape_that_is_no_character_is_refused(escape):
+    with pytest.raises(ValueError, match=r"."):
+        unquote_name(escape)
+
+
 @given(st.binary(min_size=1, max_size=300).filter(lambda target: b"\0" not in target))
 def test_every_link_target_survives(target):
     node = Node(b"link", "symlink", linktarget=target)
