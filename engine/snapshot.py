@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import MAXYEAR, MINYEAR, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -145,7 +145,7 @@ class Snapshot:
                 parent=raw.parent,
                 original=raw.original,
                 program_version=raw.program_version or "",
-                summary=None if raw.summary is None else raw.summary.decoded(),
+                summary=None if raw.summary is None else _summary(raw.summary),
                 id=snapshot_id,
             )
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -156,28 +156,10 @@ _Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Id = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 
 
-class _RawSummary(msgspec.Struct):
-    """A summary as its JSON has it."""
-
-    backup_start: str
-    backup_end: str
-    files_new: _Number = 0
-    files_changed: _Number = 0
-    files_unmodified: _Number = 0
-    dirs_new: _Number = 0
-    dirs_changed: _Number = 0
-    dirs_unmodified: _Number = 0
-    data_blobs: _Number = 0
-    tree_blobs: _Number = 0
-    data_added: _Number = 0
-    data_added_packed: _Number = 0
-    total_files_processed: _Number = 0
-    total_bytes_processed: _Number = 0
-    errors: _Number = 0
-
-    def decoded(self) -> SnapshotSummary:
-        counts = {name: getattr(self, name) for name in _COUNTS}
-        return SnapshotSummary(parse_zoned_time(self.backup_start), parse_zoned_time(self.backup_end), **counts)
+def _summary(raw: dict[str, Any]) -> SnapshotSummary:
+    start, end = msgspec.convert((raw.get("backup_start"), raw.get("backup_end")), tuple[str, str])
+    counts = msgspec.convert({name: raw.get(name, 0) for name in _COUNTS}, dict[str, _Number])
+    return SnapshotSummary(parse_zoned_time(start), parse_zoned_time(end), **counts)
 
 
 class _RawSnapshot(msgspec.Struct):
@@ -195,7 +177,7 @@ class _RawSnapshot(msgspec.Struct):
     parent: str | None = None
     original: str | None = None
     program_version: str | None = ""
-    summary: _RawSummary | None = None
+    summary: dict[str, Any] | None = None
 
 
 _decode_raw = msgspec.json.Decoder(_RawSnapshot).decode
