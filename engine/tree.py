@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from engine.blob import parse_id
 from engine.errors import DataDamaged
 from engine.node import Node, unquote_name
 from engine.store import Buffer
@@ -44,6 +45,14 @@ def decode_raw_node(text: Buffer) -> RawNode:
         return RawNode(unquote_name(key.name), str(text, "utf-8"), key.content, key.subtree)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise DataDamaged("A tree in the repository has an entry without a readable name.") from error
+
+
+def named_id(text: str) -> bytes:
+    """The id of a blob that an entry names. Raises DataDamaged when it is none."""
+    try:
+        return parse_id(text)
+    except ValueError as error:
+        raise DataDamaged("A tree in the repository names something that is no id.") from error
 
 
 def encode_tree(nodes: Iterable[Node]) -> bytes:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from engine.blob import BlobType, parse_id
+from engine.blob import BlobType
 from engine.errors import BlobMissing, Cancelled, DataDamaged, FileMissing
 from engine.locks import Lock
 from engine.progress import Progress, ProgressMeter
@@ -24,7 +24,7 @@ from engine.readahead import map_ahead
 from engine.repository import Repository
 from engine.snapshot import EVERY_SNAPSHOT, Snapshot, SnapshotFilter, change_snapshot, find_snapshots, iter_snapshots
 from engine.store import FileKind
-from engine.tree import RawNode, iter_raw_nodes
+from engine.tree import RawNode, iter_raw_nodes, named_id
 from engine.treereader import is_large, read_raw_nodes
 from engine.writer import RepositoryWriter
 
@@ -206,7 +206,7 @@ class _Copy:
         below: list[bytes] = []
         for node in entries:
             self.check_cancelled()
-            for blob_id in map(_id, node.content or ()):
+            for blob_id in map(named_id, node.content or ()):
                 if self.is_wanted(blob_id):
                     wanted.add(blob_id)
                     if len(wanted) >= BLOBS_AT_ONCE:
@@ -215,7 +215,7 @@ class _Copy:
             if node.subtree is None:
                 self.meter.files_done += 1
                 continue
-            tree_id = _id(node.subtree)
+            tree_id = named_id(node.subtree)
             if tree_id not in seen and tree_id not in self.complete:
                 self.source.locate(BlobType.TREE, tree_id)
                 seen.add(tree_id)
@@ -277,9 +277,3 @@ class _Copy:
         if self.cancel.is_set():
             raise Cancelled
 
-
-def _id(text: str) -> bytes:
-    try:
-        return parse_id(text)
-    except ValueError as error:
-        raise DataDamaged("a tree names something that is no id") from error

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from engine.blob import BlobType, parse_id
+from engine.blob import BlobType
 from engine.blobsides import AFTER, BEFORE, BlobSides
 from engine.errors import UNREADABLE, DataDamaged
 from engine.node import Node
 from engine.repository import Repository
-from engine.tree import RawNode
+from engine.tree import RawNode, named_id
 from engine.treereader import decode, is_large, read_raw_nodes
 from engine.walking import Opened, OpenTrees, WalkGuard
 
@@ -275,9 +275,9 @@ class _Diff:
         """Take out the blobs of files, and put off the directories."""
         for raw in entries:
             if raw.content:
-                self.blobs.discard(BlobType.DATA, map(_blob_id, raw.content))
+                self.blobs.discard(BlobType.DATA, map(named_id, raw.content))
             if raw.subtree is not None:
-                tree = _blob_id(raw.subtree)
+                tree = named_id(raw.subtree)
                 self.blobs.discard(BlobType.TREE, (tree,))
                 is_unseen = self.blobs.is_unseen(tree)
                 if is_unseen:
@@ -323,9 +323,3 @@ def _modifier(old: _Entry, new: _Entry, metadata: bool) -> str:
 def _named(raw: RawNode) -> tuple[list[str] | None, str | None]:
     return raw.content, raw.subtree
 
-
-def _blob_id(text: str) -> bytes:
-    try:
-        return parse_id(text)
-    except ValueError as error:
-        raise DataDamaged("a directory entry in the repository names no blob") from error

@@ -11,14 +11,14 @@ from functools import partial
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
-from engine.blob import ID_SIZE, BlobType, parse_id
+from engine.blob import ID_SIZE, BlobType
 from engine.errors import UNREADABLE, DataDamaged, EngineError
 from engine.filter import compile_patterns
 from engine.node import Node
 from engine.pack import iter_header
 from engine.repository import Repository
 from engine.snapshot import Snapshot
-from engine.tree import RawNode
+from engine.tree import RawNode, named_id
 from engine.treereader import decode, read_raw_nodes
 from engine.walking import Opened, OpenTrees, WalkGuard
 
@@ -211,7 +211,7 @@ class _Walk(Generic[_Found]):
                 if goes_below and raw.subtree is not None:
                     here.leads_on = True
                     guard.require_path(len(opened), len(path))
-                    self._open(trees, _tree_id(raw.subtree), path + b"/", opened)
+                    self._open(trees, named_id(raw.subtree), path + b"/", opened)
             except UNREADABLE as error:
                 self._on_error(path, str(error))
 
@@ -247,9 +247,3 @@ def _one_of(ids: Iterable[str]) -> Callable[[str], bool]:
     beginnings = tuple(text for text in wanted if len(text) < 64)
     return lambda object_id: object_id in wanted or object_id.startswith(beginnings)
 
-
-def _tree_id(text: str) -> bytes:
-    try:
-        return parse_id(text)
-    except ValueError as error:
-        raise DataDamaged("a directory entry in the repository names no tree") from error
