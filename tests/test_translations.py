@@ -46,7 +46,7 @@ def test_the_compiled_catalogue_is_up_to_date(path) -> None:
     assert {key(entry): texts(entry) for entry in compiled} == {key(entry): texts(entry) for entry in source}
 
 
-@pytest.mark.skipif(shutil.which("xgettext") is None, reason="gettext is not installed")
+@pytest.mark.gettext
 def test_every_text_of_the_code_is_in_the_catalogue(tmp_path: Path) -> None:
     copy = tmp_path / "checkout"
     rooms = ["accounts", "storage", "clients", "records", "jobs", "backupcenter", "templates", "locale"]
