@@ -170,6 +170,11 @@ def test_a_port_in_use_is_one_clear_sentence(tmp_path: Path, source: Path) -> No
     assert str(port) in finished.stderr
 
 
+def _heed_ctrl_c() -> None:
+    """Undo what a shell does to whatever it starts in the background, as it may have started these tests."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def running(tmp_path: Path, source: Path) -> Iterator[subprocess.Popen[str]]:
     """A quick start that goes on after the proof."""
@@ -178,7 +183,7 @@ def running(tmp_path: Path, source: Path) -> Iterator[subprocess.Popen[str]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "backupcenter.quickstart", "--state", str(tmp_path / "state"), "--port", str(port),
              "--source", str(source)],
-            cwd=TOP, stdout=output, stderr=subprocess.STDOUT, text=True,
+            cwd=TOP, stdout=output, stderr=subprocess.STDOUT, text=True, preexec_fn=_heed_ctrl_c,
         )  # fmt: skip
     try:
         wait_until(
