@@ -173,7 +173,12 @@ WHITENOISE_USE_FINDERS = True
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _flag("BEHIND_PROXY") else None
-X_FRAME_OPTIONS = "SAMEORIGIN"
+# Without the proxy's word nobody can tell whether a request came over TLS.
+SECURE_SSL_REDIRECT = HTTPS and SECURE_PROXY_SSL_HEADER is not None
+SECURE_HSTS_SECONDS = _seconds("HSTS", 365 * 86400 if HTTPS else 0)
+# What other hosts below this name speak is not for this server to say.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+X_FRAME_OPTIONS = "DENY"
 
 # One Redis per installation: the event fan-out's channel name ignores the database number.
 REDIS_URL = _text("REDIS_URL", "redis://127.0.0.1:6379/0")

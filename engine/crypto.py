@@ -152,7 +152,7 @@ class _Contexts:
     def __init__(self, material: KeyMaterial) -> None:
         self.process = os.getpid()
         self.stream: CipherContext = Cipher(AES(material.encrypt), CTR(NO_NONCE)).encryptor()
-        self.block: CipherContext = Cipher(AES(material.mac_k), ECB()).encryptor()  # noqa: S305 -- Poly1305-AES's own
+        self.block: CipherContext = Cipher(AES(material.mac_k), ECB()).encryptor()  # noqa: S305 -- Poly1305-AES's own  # nosec B305
         self._nonces = b""
         self._encrypted = b""
         self._position = 0

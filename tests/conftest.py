@@ -6,6 +6,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -54,6 +55,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in MISSING.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if os.environ.get("NOT_AUDITED"):
+        terminalreporter.write_line("NOT AUDITED: no service of known vulnerabilities can be reached (.ci/audit).", red=True, bold=True)
 
 
 @pytest.fixture(scope="session")
