@@ -59,7 +59,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if os.environ.get("NOT_AUDITED"):
-        terminalreporter.write_line("NOT AUDITED: no service of known vulnerabilities can be reached (.ci/audit).", red=True, bold=True)
+        message = "NOT AUDITED: no service of known vulnerabilities can be reached (.ci/audit)."
+        terminalreporter.write_line(message, red=True, bold=True)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,8 @@ Query = dict[str, Any]
 
 def vulnerability(name: str) -> dict[str, Any]:
     ranges = [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99"}]}]
-    return {"id": f"TEST-{name}", "summary": "bad", "affected": [{"package": {"name": name, "ecosystem": "PyPI"}, "ranges": ranges}]}
+    affected = {"package": {"name": name, "ecosystem": "PyPI"}, "ranges": ranges}
+    return {"id": f"TEST-{name}", "summary": "bad", "affected": [affected]}
 
 
 @pytest.fixture
