@@ -3,5 +3,3 @@
 A Celery worker on its host's own queue, without Django and without a database. It fetches jobs from the server over HTTPS and
 runs the engine in a child process.
 """
-
-__version__ = "0.1.0"

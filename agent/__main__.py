@@ -1,13 +1,13 @@
-"""`python -m agent join` and `python -m agent run`."""
+"""The command `backupcenter-agent`, in a checkout `python -m agent`."""
 
 import argparse
 import platform
 import sys
 from pathlib import Path
 
-from agent import __version__
 from agent.center import Center, CenterError
 from agent.config import AgentConfig, NotJoined, default_state, load_config, require_writable, save_config
+from engine import __version__
 
 
 def main() -> int:
@@ -46,7 +46,7 @@ def join(arguments: argparse.Namespace) -> int:
     except (KeyError, TypeError, ValueError) as error:
         raise CenterError(f"what answers at {arguments.center} is not the server") from error
     save_config(arguments.state, config)
-    print(f"joined {config.center} as {config.hostname}; start the agent with: python -m agent run --state {arguments.state}")
+    print(f"joined {config.center} as {config.hostname}; start the agent with: backupcenter-agent run --state {arguments.state}")
     return 0
 
 
@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m agent", description="Backup Center's agent: runs on each host to back up.")
+    parser = argparse.ArgumentParser(prog="backupcenter-agent", description="Backup Center's agent: runs on each host to back up.")
+    parser.add_argument("--version", action="version", version=f"backupcenter-agent {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     joining = commands.add_parser("join", help="join a server with a one-time token")
     joining.add_argument("--center", required=True, metavar="URL", help="the server's address, like https://backup.example.com")

@@ -14,11 +14,11 @@ from typing import Any
 
 from celery import Celery, signals
 
-from agent import __version__
 from agent.center import Center, CenterError
 from agent.config import AgentConfig
 from agent.job import run_job, running_jobs, stop_children
 from agent.outbox import deliver_for_ever
+from engine import __version__
 
 log = logging.getLogger(__name__)
 

@@ -41,7 +41,7 @@ def load_config(state: Path) -> AgentConfig:
     try:
         return AgentConfig(**json.loads(path.read_text()))
     except FileNotFoundError as error:
-        raise NotJoined(f"this host has not joined yet: there is no {path}; run `python -m agent join` first") from error
+        raise NotJoined(f"this host has not joined yet: there is no {path}; run `backupcenter-agent join` first") from error
     except (OSError, ValueError, TypeError) as error:
         raise NotJoined(f"{path} cannot be read; join again") from error
 

@@ -18,6 +18,8 @@ from agent.outbox import post_report
 
 log = logging.getLogger(__name__)
 
+PACKAGES = Path(__file__).resolve().parent.parent
+
 REPORT_EVERY_S = 2.0
 # How long a cancelled child may take to end by itself, and to end after it was told again.
 TERMINATE_AFTER_S = 5.0
@@ -113,6 +115,8 @@ class _Attempt:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # `-m` looks there first: what lies in the directory where the agent was started is not to be run.
+            cwd=PACKAGES,
         )
         key = self._job, self._attempt
         with _running_lock:

@@ -14,7 +14,7 @@ from clients.models import Client, JoinToken, hash_token
 def join_command(token: str) -> str:
     """Return the command that a person runs on the host."""
     # Joined by "=": a token may begin with a dash.
-    return f"python -m agent join --center {settings.PUBLIC_URL} --token={token}"
+    return f"backupcenter-agent join --center {settings.PUBLIC_URL} --token={token}"
 
 
 @transaction.atomic

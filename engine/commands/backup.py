@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from engine import __version__
 from engine.allocation import keep_freed_buffers
 from engine.archiver.archiver import Archiver
 from engine.archiver.estimate import Estimate
@@ -39,7 +40,7 @@ from engine.snapshot import (
 )
 
 AUTO_PARENT = "auto"
-PROGRAM_VERSION = "backupcenter 0.1.0"
+PROGRAM_VERSION = f"backupcenter {__version__}"
 
 
 @dataclass(frozen=True, slots=True)

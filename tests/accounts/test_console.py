@@ -154,8 +154,8 @@ def test_actions_issue_a_token_once_and_revoke_the_agent(browser, rows) -> None:
     client, row = browser("administrator"), rows["clients_client"]
     row.issue_token()
     page = act(client, "clients_client", "issue_join_token", row)
-    assert "python -m agent join" in page
-    assert "python -m agent join" not in client.get(reverse("admin:clients_client_changelist")).content.decode()
+    assert "backupcenter-agent join" in page
+    assert "backupcenter-agent join" not in client.get(reverse("admin:clients_client_changelist")).content.decode()
     act(client, "clients_client", "revoke_agent", row)
     row.refresh_from_db()
     assert row.token_hash == ""

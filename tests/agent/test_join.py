@@ -1,4 +1,4 @@
-"""`python -m agent join` and what it leaves behind."""
+"""`backupcenter-agent join` and what it leaves behind."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_a_server_that_is_away_is_one_clear_sentence(tmp_path: Path) -> None:
 def test_running_before_joining_says_what_to_do(tmp_path: Path) -> None:
     finished = agent("run", "--state", str(tmp_path))
     assert finished.returncode == 1
-    assert "python -m agent join" in finished.stderr
+    assert "backupcenter-agent join" in finished.stderr
 
 
 def test_a_token_is_not_spent_where_it_cannot_be_kept(center: FakeCenter, tmp_path: Path) -> None:

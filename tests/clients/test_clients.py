@@ -177,7 +177,7 @@ def test_a_join_token_is_shown_once_with_the_command(api, client_row, settings, 
     assert answer.status_code == 201
     assert "no-store" in answer["Cache-Control"]
     body = answer.json()
-    assert body["command"] == f"python -m agent join --center https://center.example --token={body['token']}"
+    assert body["command"] == f"backupcenter-agent join --center https://center.example --token={body['token']}"
     row = JoinToken.objects.get()
     assert row.client == client_row
     assert row.created_by == "administrator"

@@ -51,7 +51,7 @@ def changes(db):
 
 
 def test_the_command_to_join_with_is_understood_when_its_token_begins_with_a_dash(monkeypatch) -> None:
-    monkeypatch.setattr("sys.argv", shlex.split(join_command("-a_token"))[2:])
+    monkeypatch.setattr("sys.argv", shlex.split(join_command("-a_token")))
     assert parse_arguments().token == "-a_token"
 
 

@@ -3,24 +3,13 @@
 The tests' own environment has more packages than that, and the programs of this machine, so both are kept away here.
 """
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parent.parent.parent
+from tests.system.checkout import clean_environment, copy_checkout
+
 LIMIT_S = 600
-OURS = ("BACKUPCENTER_", "DJANGO_", "PYTHON", "VIRTUAL_ENV")
-
-
-def copy_checkout(destination: Path) -> None:
-    """Copy what git tracks, or would, as it is in the working tree."""
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.run(listing, cwd=TOP, check=True, stdout=subprocess.PIPE, text=True).stdout.split("\0"):
-        if name and (TOP / name).exists():
-            (destination / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(TOP / name, destination / name)
 
 
 def test_python_and_a_network_are_enough(tmp_path: Path) -> None:
@@ -36,7 +25,7 @@ def test_python_and_a_network_are_enough(tmp_path: Path) -> None:
     (source / "file").write_text("content")
     finished = subprocess.run(
         [str(checkout / "quickstart"), "--once", "--port", "0", "--source", str(source)],
-        env={name: value for name, value in os.environ.items() if not name.startswith(OURS)} | {"PATH": str(programs)},
+        env=clean_environment() | {"PATH": str(programs)},
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
