@@ -91,6 +91,10 @@ class CertificateRefused(StoreUnreachable):
     """What answers cannot show that it is the store."""
 
 
+class AddressRefused(StoreError):
+    """A store at this address must not be spoken to."""
+
+
 class StoreBusy(StoreError):
     """The store says that it cannot for the moment, or fails inside."""
 

@@ -18,6 +18,7 @@ from botocore.exceptions import SSLError
 from botocore.httpsession import URLLib3Session
 from django.utils.translation import gettext as _
 
+from engine.backends.connections import is_about_certificate
 from engine.backends.s3 import DEFAULT_REGION, failing_store
 from engine.errors import AccessDenied, BucketMissing, StoreError, StoreUnreachable
 from storage.models import Endpoint
@@ -114,7 +115,7 @@ def _send(request: AWSRequest, url: str) -> AWSResponse:
             try:
                 return session.send(request.prepare())
             except SSLError as error:
-                if "CERTIFICATE" in str(error).upper():
+                if is_about_certificate(error):
                     raise
                 raise StoreUnreachable(_("What answers at %(url)s does not speak HTTPS.") % {"url": url}) from error
     finally:

@@ -36,7 +36,7 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from engine.backends import Credentials
-from engine.backends.acknowledging import acknowledge_promptly
+from engine.backends.connections import Trust, is_about_certificate, require_certificates, watch_connections
 from engine.backends.limited import STEP_BYTES, Limits
 from engine.backends.patience import Patience, Repeater
 from engine.bounds import require_size
@@ -101,7 +101,7 @@ _SUSPENDED = "the store at {url} has suspended the owner of these keys: {code}"
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
-def s3_client(session: boto3.Session, url: str, credentials: Credentials | None, ca_bundle: str | None, patience: Patience) -> Any:
+def s3_client(session: boto3.Session, url: str, credentials: Credentials | None, trust: Trust, patience: Patience) -> Any:
     """Return boto3's client for the store at `url` (`http[s]://host[:port]`), which repeats nothing by itself."""
     keys = {}
     if credentials is not None:
@@ -110,11 +110,10 @@ def s3_client(session: boto3.Session, url: str, credentials: Credentials | None,
             "aws_secret_access_key": credentials.secret_key,
             "aws_session_token": credentials.session_token,
         }
-    return session.client(
+    client = session.client(
         "s3",
         endpoint_url=url,
         region_name=session.region_name or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION,
-        verify=ca_bundle,
         config=Config(
             signature_version="s3v4",
             s3={"addressing_style": "path"},
@@ -127,6 +126,8 @@ def s3_client(session: boto3.Session, url: str, credentials: Credentials | None,
         ),
         **keys,
     )
+    watch_connections(client._endpoint.http_session, trust)
+    return client
 
 
 class S3Store:
@@ -141,12 +142,14 @@ class S3Store:
         bucket: str,
         prefix: str,
         credentials: Credentials | None,
-        ca_bundle: str | None = None,
+        trust: Trust | None = None,
         patience: Patience | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.url, self.bucket, self.prefix = url, bucket, prefix
-        self._credentials, self._ca_bundle = credentials, ca_bundle
+        self._credentials, self._trust = credentials, trust or Trust()
+        if self._trust.authorities:
+            require_certificates(self._trust.authorities)
         self._patience, self._limits = patience or Patience(), limits or Limits()
         self._repeat = Repeater(self._patience)
         with failing_store(url, self.location):
@@ -159,7 +162,7 @@ class S3Store:
         cls,
         address: str,
         credentials: Credentials | None,
-        ca_bundle: str | None = None,
+        trust: Trust | None = None,
         patience: Patience | None = None,
         limits: Limits | None = None,
     ) -> "S3Store":
@@ -171,7 +174,7 @@ class S3Store:
         if parts.username or parts.password:
             raise EngineError("keys do not belong into a repository's address")
         url = f"{parts.scheme}://{parts.netloc}"
-        return cls(url, bucket, prefix.strip("/"), credentials, ca_bundle, patience, limits)
+        return cls(url, bucket, prefix.strip("/"), credentials, trust, patience, limits)
 
     @property
     def location(self) -> str:
@@ -246,8 +249,7 @@ class S3Store:
 
     def _connect(self) -> None:
         with failing_store(self.url, self.location):
-            self._client = s3_client(self._session, self.url, self._credentials, self._ca_bundle, self._patience)
-            acknowledge_promptly(self._client)
+            self._client = s3_client(self._session, self.url, self._credentials, self._trust, self._patience)
         if self._limits.upload is not None:
             self._client.meta.events.register("before-send.s3", self._pace)
 
@@ -354,7 +356,7 @@ def failing_store(url: str, what: str) -> Iterator[None]:
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise InvalidCredentials(f"no keys were given for the store at {url}") from error
     except SSLError as error:
-        if "CERTIFICATE" in str(error).upper():
+        if is_about_certificate(error):
             raise CertificateRefused(f"the certificate of the store at {url} is not trusted") from error
         raise StoreUnreachable(f"the store at {url} does not answer with HTTPS") from error
     except (IncompleteReadError, ResponseStreamingError, ResponseParserError) as error:
@@ -366,6 +368,8 @@ def failing_store(url: str, what: str) -> Iterator[None]:
     except RecursionError as error:  # boto3 follows one that leads nowhere until it cannot
         raise StoreError(f"the store at {url} answers with a redirect: is it http or https, and the region right?") from error
     except BotoCoreError as error:
+        if isinstance(ours := error.kwargs.get("error"), StoreError):
+            raise ours from None  # what `Trust.admit` had to say
         raise StoreError(f"the store at {url} failed at {what}: {type(error).__name__}") from error
     except ValueError as error:
         raise StoreError(f"{url} is no address of a store") from error

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options, with the Verb itself as `verb`. Ends the process with status 2 when the words are wrong."""
     top = argparse.ArgumentParser(prog="engine", description=(cli.__doc__ or "").split("\n")[0], parents=[_common()])
-    top.set_defaults(repo=None, password_file=None, json=False, quiet=False, limit_upload=0, limit_download=0)
+    top.set_defaults(repo=None, password_file=None, cacert=None, json=False, quiet=False, limit_upload=0, limit_download=0)
     words = top.add_subparsers(required=True, metavar="VERB")
     families: dict[str, Any] = {}
     for verb in _verbs(sys.argv[1:] if arguments is None else arguments):
@@ -81,6 +81,7 @@ def _common() -> argparse.ArgumentParser:
     # Without defaults: those of the verb would undo what stood before it.
     common.add_argument("-r", "--repo", default=argparse.SUPPRESS, help="directory or s3:http://host:port/bucket[/prefix]")
     common.add_argument("--password-file", "-p", default=argparse.SUPPRESS, metavar="FILE")
+    common.add_argument("--cacert", default=argparse.SUPPRESS, metavar="FILE", help="certificates that the stores' are signed by")
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for machines")
     common.add_argument("--quiet", "-q", action="store_true", default=argparse.SUPPRESS)
     for name in ("--limit-upload", "--limit-download"):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import Cancelled, EngineError
 from engine.progress import Progress
@@ -18,6 +18,9 @@ from engine.repository import Repository
 from engine.snapshot import Snapshot
 from engine.store import Store
 from engine.terminal import ProgressLine
+
+if TYPE_CHECKING:
+    from engine.backends.connections import Trust
 
 DONE, FAILED, INCOMPLETE, NO_REPOSITORY, LOCKED, WRONG_PASSWORD, INTERRUPTED = 0, 1, 3, 10, 11, 12, 130
 
@@ -67,9 +70,19 @@ class Run:
         if not location:
             raise EngineError(f"which repository? name it with {'--from-repo' if prefix else '-r'} or {variable}")
         options = self.options
-        store = open_store(location, limit_upload=options.limit_upload, limit_download=options.limit_download)
+        store = open_store(location, trust=self.trust(), limit_upload=options.limit_upload, limit_download=options.limit_download)
         self._stores.append(store)
         return store
+
+    def trust(self) -> "Trust | None":
+        file = self.options.cacert or os.environ.get("RESTIC_CACERT")
+        if not file:
+            return None
+        from engine.backends.connections import Trust
+
+        # What stands between certificates for people to read may be in any encoding.
+        with open(file, encoding="ascii", errors="ignore") as lines:
+            return Trust(lines.read())
 
     def password(self, prefix: str = "") -> str:
         variable = f"RESTIC_{prefix.upper()}PASSWORD"

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from engine.backends import Credentials, open_store
+from engine.backends.connections import Trust
 from engine.backends.patience import Patience
 from engine.errors import (
     AccessDenied,
@@ -258,5 +259,6 @@ def test_a_certificate_that_nobody_trusts_is_refused_at_once_and_accepted_once_i
     with pytest.raises(CertificateRefused, match="not trusted"):
         open_store(f"s3:https://localhost:{port}/bucket", credentials=keys).get(FileKind.CONFIG, "")
     assert len(connections) == 1
+    trust = Trust(pem.read_text())
     with pytest.raises(StoreError, match="501"):
-        open_store(f"s3:https://localhost:{port}/bucket", credentials=keys, ca_bundle=str(pem)).get(FileKind.CONFIG, "")
+        open_store(f"s3:https://localhost:{port}/bucket", credentials=keys, trust=trust).get(FileKind.CONFIG, "")
