@@ -12,6 +12,7 @@ import ctypes
 # <malloc.h>
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT = 32 << 20  # glibc accepts no more as the threshold for mapping
+_KEPT_AT_END = 128 << 20  # a few packs that are read ahead
 
 
 def keep_freed_buffers() -> None:
@@ -20,4 +21,4 @@ def keep_freed_buffers() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_ARENA_MAX, 1)
         libc.mallopt(_M_MMAP_THRESHOLD, _KEPT)
-        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_AT_END)

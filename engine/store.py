@@ -65,6 +65,10 @@ class Store(Protocol):
         """How many packs are worth writing at once; each takes its size in memory."""
 
     @property
+    def packs_ahead(self) -> int:
+        """How many packs are worth reading while one is worked on; each takes what is read of it in memory."""
+
+    @property
     def settle_s(self) -> float:
         """For how many seconds others may not see in a listing what was written."""
 

@@ -96,6 +96,10 @@ class LimitedStore:
         return self._store.parallel_uploads
 
     @property
+    def packs_ahead(self) -> int:
+        return self._store.packs_ahead
+
+    @property
     def settle_s(self) -> float:
         return self._store.settle_s
 

@@ -26,6 +26,7 @@ class LocalStore:
     """A directory of this machine (or one that is mounted)."""
 
     parallel_uploads = 2
+    packs_ahead = 0
     settle_s = 0.0
 
     def __init__(self, directory: str) -> None:

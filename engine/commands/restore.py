@@ -332,10 +332,15 @@ class _Restore:
     def work(self, workers: Workers, pieces: Sequence[Piece]) -> None:
         """Hand the pieces to the workers, as tasks, as fast as they are done with earlier ones."""
         workers.start(pieces)
-        for task in tasks(pieces):
+        for task in tasks(pieces, self.packs_of_a_task(pieces)):
             while len(self._working) >= WORKERS + TASKS_AHEAD:
                 self.collect()
             self._working.add(workers.submit(task))
+
+    def packs_of_a_task(self, pieces: Sequence[Piece]) -> int:
+        """One pack, so that all workers are busy to the end; more from a store where the next ones are asked for meanwhile."""
+        ahead = self.repository.store.packs_ahead
+        return min(1 + 2 * ahead, -(-len({piece.pack for piece in pieces}) // WORKERS)) if ahead else 1
 
     def drain(self) -> None:
         while self._working:

@@ -1,19 +1,23 @@
 """Writing the contents of files: read ranges of packs, open the blobs, put them where they belong.
 
-A task is a list of pieces of one pack and is worked on alone, by a thread or by a process. Of the pack what is wanted is read in
-one go, unless there is much between.
+A task is a list of pieces of one or several packs and is worked on alone, by a thread or by a process. Of a pack what is wanted is
+read in one go, unless there is much between; from a store that lets wait, while the packs before it are worked on.
 """
 
 import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 
 from engine.blob import BlobLocation, BlobType
 from engine.errors import DataDamaged, EngineError, FileMissing
 from engine.ranges import PackRange, pack_ranges
+from engine.readahead import map_ahead
 from engine.repository import Repository
 from engine.restorer.plan import Piece
 from engine.restorer.target import Target, shown
@@ -39,16 +43,36 @@ class TaskResult:
 def write_pieces(repository: Repository, target: Target, pieces: Sequence[Piece]) -> TaskResult:
     """Write the pieces; a piece that is a whole file is made, and given its metadata, here too."""
     result = TaskResult()
-    blobs = _BlobReader(repository, (blob_id for piece in pieces for blob_id in piece.blobs))
-    for piece in pieces:
-        try:
-            _write_piece(blobs, target, piece, result)
-        except (EngineError, OSError) as error:
-            result.failures.append((shown(piece.path), _reason(error)))
-            continue
-        result.bytes_written += piece.size
-        result.files_done += piece.is_whole
+    for blobs, of_pack in _packs(repository, pieces):
+        for piece in of_pack:
+            try:
+                _write_piece(blobs, target, piece, result)
+            except (EngineError, OSError) as error:
+                result.failures.append((shown(piece.path), _reason(error)))
+                continue
+            result.bytes_written += piece.size
+            result.files_done += piece.is_whole
     return result
+
+
+def _packs(repository: Repository, pieces: Sequence[Piece]) -> Iterator[tuple["_BlobReader", list[Piece]]]:
+    """Yield the pieces pack by pack, with what reads its blobs; the store may be asked for the next packs meanwhile."""
+
+    def reader(of_pack: list[Piece]) -> tuple[_BlobReader, list[Piece]]:
+        return _BlobReader(repository, (blob_id for piece in of_pack for blob_id in piece.blobs)), of_pack
+
+    def filled(of_pack: list[Piece]) -> tuple[_BlobReader, list[Piece]]:
+        blobs, _ = reader(of_pack)
+        blobs.fill()
+        return blobs, of_pack
+
+    packs = [list(of_pack) for _, of_pack in groupby(pieces, key=attrgetter("pack"))]
+    ahead = min(repository.store.packs_ahead, len(packs) - 1)
+    if ahead <= 0:
+        yield from map(reader, packs)
+        return
+    with ThreadPoolExecutor(ahead, thread_name_prefix="pack") as readers:
+        yield from map_ahead(readers, filled, packs, ahead + 1)
 
 
 def verify_pieces(repository: Repository, target: Target, pieces: Sequence[Piece]) -> TaskResult:
@@ -171,6 +195,12 @@ class _BlobReader:
             for blob_id, location in wanted.blobs:
                 self._places[blob_id] = found, location
 
+    def fill(self) -> None:
+        """Read all ranges now; one that cannot be read fails when a blob of it is asked for."""
+        for found in {id(found): found for found, _ in self._places.values()}.values():
+            with contextlib.suppress(EngineError):
+                found.read(self._repository)
+
     def read(self, blob_id: bytes) -> bytes:
         """Return the blob's content. Raises BlobMissing, DataDamaged, StoreError."""
         try:
@@ -192,11 +222,17 @@ class _Range:
 
     def __init__(self, wanted: PackRange) -> None:
         self.wanted = wanted
-        self._content: memoryview | None = None
+        self._content: memoryview | EngineError | None = None
 
     def read(self, repository: Repository) -> memoryview:
+        """Return what lies there. Raises FileMissing, StoreError: what it once raised, each time."""
         if self._content is None:
             wanted = self.wanted
-            content = repository.store.get_range(FileKind.DATA, wanted.pack_id.hex(), wanted.offset, wanted.length)
-            self._content = memoryview(content)
+            try:
+                content = repository.store.get_range(FileKind.DATA, wanted.pack_id.hex(), wanted.offset, wanted.length)
+                self._content = memoryview(content)
+            except EngineError as error:
+                self._content = error
+        if isinstance(self._content, EngineError):
+            raise self._content.with_traceback(None)
         return self._content

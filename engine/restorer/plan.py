@@ -202,17 +202,22 @@ def _cut(repository: Repository, path: Path, file: Outline) -> Iterator[Piece]:
     yield Piece(path, file.metadata, pack, place, offset, size, [*content[begin:]], not begin)
 
 
-def tasks(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Gather pieces into tasks: those of one pack, in the order in which they lie there, or a part of them if they are large."""
+def tasks(pieces: Iterable[Piece], packs: int = 1) -> Iterator[list[Piece]]:
+    """Gather pieces into tasks: those of so many packs, in the order in which they lie there, or a part of them if they are large."""
+    task: list[Piece] = []
+    size = number = 0
     for _pack, of_pack in groupby(sorted(pieces, key=attrgetter("pack", "place")), attrgetter("pack")):
-        task: list[Piece] = []
-        size = 0
+        number += 1
+        if number > packs:
+            yield task
+            task, size, number = [], 0, 1
         for piece in of_pack:
-            if task and size + piece.size > TASK_BYTES:
+            if task and size + piece.size > TASK_BYTES * packs:
                 yield task
-                task, size = [], 0
+                task, size, number = [], 0, 1
             task.append(piece)
             size += piece.size
+    if task:
         yield task
 
 

@@ -19,6 +19,7 @@ class MemoryStore:
     location = "memory"
     parallel_uploads = 2
     settle_s = 0.0
+    packs_ahead = 0
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
@@ -94,6 +95,7 @@ class FaultyStore:
         self._store, self._failure, self._failing = store, failure, range(first, first + count)
         self._calls = Value("i", 0)
         self.location, self.parallel_uploads, self.settle_s = store.location, store.parallel_uploads, store.settle_s
+        self.packs_ahead = store.packs_ahead
 
     @property
     def calls(self) -> int:
