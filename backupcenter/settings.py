@@ -36,6 +36,13 @@ def _seconds(name: str, default: int) -> int:
         raise ImproperlyConfigured(f"BACKUPCENTER_{name} must be a whole number of seconds") from error
 
 
+def _count(name: str, default: int) -> int:
+    text = _text(name, str(default))
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ImproperlyConfigured(f"BACKUPCENTER_{name} must be a whole number above 0")
+    return int(text)
+
+
 def _database(url: str) -> dict[str, object]:
     """Return Django's settings for `sqlite:///path` or `postgres://user:password@host:port/name`."""
     parts = urlsplit(url)
@@ -281,6 +288,10 @@ CELERY_BEAT_SCHEDULE = {
 AGENT_BROKER_URL = _text("AGENT_BROKER_URL") or REDIS_URL
 # An agent that has not reported a job for this long has lost it.
 JOB_LEASE_S = _seconds("JOB_LEASE", 30)
+# So many jobs at once, waiting to be claimed or running, unless the client, repository or endpoint has a number of its own.
+CLIENT_JOBS = _count("CLIENT_JOBS", 2)
+REPOSITORY_JOBS = _count("REPOSITORY_JOBS", 20)
+ENDPOINT_JOBS = _count("ENDPOINT_JOBS", 100)
 # How often a job is tried before it stays lost.
 JOB_ATTEMPTS = _seconds("JOB_ATTEMPTS", 3)
 # A queued job that nobody claimed for this long is put on its queue again.

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Self
 
 from django.conf import settings
-from django.core.validators import RegexValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -42,6 +42,11 @@ class Client(models.Model):
     last_seen = models.DateTimeField(_("last seen"), null=True, blank=True, db_index=True)
     is_offline_reported = models.BooleanField(_("offline was reported"), default=False, editable=False)
     token_hash = models.CharField(max_length=64, blank=True, db_index=True, editable=False)
+    max_jobs = models.PositiveIntegerField(
+        _("jobs at once"), null=True, blank=True, validators=[MinValueValidator(1)], help_text=_("empty: as the settings say")
+    )
+    # In which round of offering (`jobs.offering`) a job of it was offered last.
+    served_in = models.BigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:

@@ -13,10 +13,10 @@ from rest_framework.views import APIView
 
 from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
 from jobs.claiming import hand_over
-from jobs.dispatch import publish, publish_next_run
+from jobs.offering import offer_jobs
 from jobs.reports import AttemptSerializer, ClaimSerializer, FinishSerializer, ProgressAnswerSerializer, ProgressSerializer
 from records.lifecycle import find_job, finish_job, report_progress
-from records.models import JobRecord, State
+from records.models import JobRecord
 
 JOB = OpenApiParameter("job", str, OpenApiParameter.PATH, description="Name of the job, like backup-12.")
 
@@ -65,8 +65,6 @@ class FinishView(JobView):
         """End the job with an outcome; "crashed" has it tried again."""
         record = self.find(request, job)
         finish_job(record, **self.read(request, FinishSerializer))
-        if record.state == State.QUEUED:
-            publish([record])
-        else:
-            publish_next_run(record)
+        # At once, not with the next tick: its slots are free.
+        offer_jobs()
         return Response({"state": record.state, "attempt": record.attempt})

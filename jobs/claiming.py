@@ -7,9 +7,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
 from backupcenter.api.exceptions import Conflict
+from jobs.offering import offer_now
 from jobs.specification import job_specification
 from records.lifecycle import claim_job, fail_queued
-from records.models import JobRecord
+from records.models import JobRecord, State
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +18,11 @@ log = logging.getLogger(__name__)
 def hand_over(record: JobRecord, attempt: int, nonce: str = "") -> dict[str, Any]:
     """Claim a queued job and return its specification, which holds secrets; the same again for the same `nonce`.
 
-    Raises StaleAttempt, and Conflict if it cannot be run now, or never: then it has failed.
+    A job that is not offered is so now, if there is a slot for it. Raises StaleAttempt, and Conflict if it cannot be run now, or
+    never: then it has failed.
     """
+    if record.state == State.QUEUED and record.offered_at is None:
+        offer_now(record)
     try:
         with transaction.atomic():
             claim_job(record, attempt, nonce)

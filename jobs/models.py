@@ -37,6 +37,23 @@ def server_timezone() -> str:
     return str(settings.TIME_ZONE)
 
 
+class Rounds(models.Model):
+    """The one row that rounds of offering (`jobs.offering`) come one after the other by: its lock, and how many there were."""
+
+    number = models.BigIntegerField(default=0)
+
+    @classmethod
+    def lock(cls) -> Self:
+        """Return the row, which nobody else has until the transaction ends."""
+        cls.objects.get_or_create(pk=1)
+        return cls.objects.select_for_update().get(pk=1)
+
+    @classmethod
+    def number_now(cls) -> int:
+        """Return how many rounds have ended."""
+        return cls.objects.filter(pk=1).values_list("number", flat=True).first() or 0
+
+
 class BackupPlan(models.Model):
     """A plan fires by its Quartz expression, or once at `start_time` if it has none."""
 

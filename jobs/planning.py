@@ -21,6 +21,7 @@ from engine.errors import EngineError
 from engine.filter import compile_patterns
 from jobs.dispatch import launch_backup
 from jobs.models import BackupPlan
+from jobs.offering import offer_after_commit
 from jobs.quartz import InvalidExpression, QuartzExpression
 from jobs.scheduling import fire_or_report, set_next_fire
 from jobs.showing import hide_plan, show_plan
@@ -85,6 +86,7 @@ def change_plan(plan: BackupPlan, **fields: Any) -> BackupPlan:
         now = timezone.now()
         if is_rescheduled and locked.next_fire_at is not None and locked.next_fire_at <= now:
             fire_or_report(locked, now)
+            offer_after_commit()
         for name, value in fields.items():
             setattr(locked, name, value)
         check_plan(locked)
@@ -134,6 +136,7 @@ def run_plan(plan: BackupPlan) -> BackupRecord:
         if BackupRecord.objects.filter(plan_uuid=plan.uuid, state=State.QUEUED).exists():
             raise Conflict(_("A run of this plan already waits for its client."))
         record = launch_backup(locked)
+        offer_after_commit()
     assert record is not None, "only scheduled runs can be started twice"
     return record
 

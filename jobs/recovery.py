@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from backupcenter.api.exceptions import Conflict
 from clients.models import Client
 from engine.commands.restore import OVERWRITE_MODES
-from jobs.dispatch import publish_after_commit
+from jobs.offering import offer_after_commit
 from records.models import RESTORABLE_STATES, BackupRecord, RecoveryRecord
 from records.serializers import backup_record_detail
 
@@ -34,7 +34,7 @@ def request_recovery(client: Client, backup: BackupRecord, recovery_data: str) -
             backup_record_detail=backup_record_detail(backup),
             recovery_data=recovery_data,
         )
-        publish_after_commit(record)
+        offer_after_commit()
     log.info("job=%s client=%d backup=%d queued", record.job, client.pk, backup.pk)
     return record
 

@@ -16,6 +16,7 @@ from django.utils.translation import ngettext
 
 from jobs.dispatch import launch_backup
 from jobs.models import BackupPlan
+from jobs.offering import offer_jobs
 from jobs.quartz import QuartzExpression
 from jobs.showing import show_next_fire
 from records.events import emit
@@ -70,6 +71,8 @@ def fire_due_plans(now: datetime | None = None) -> int:
                 .order_by("next_fire_at")[:PLANS_AT_ONCE]
             )
             started += sum(fire_or_report(plan, moment) for plan in due)
+        if due:
+            offer_jobs()
         if len(due) < PLANS_AT_ONCE:
             return started
 

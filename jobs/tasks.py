@@ -3,6 +3,7 @@
 from celery import shared_task
 
 from jobs.models import BackupPlan
+from jobs.offering import offer_jobs
 from jobs.planning import run_plan
 from jobs.scheduling import fire_due_plans
 from jobs.watchdog import watch
@@ -11,6 +12,7 @@ from jobs.watchdog import watch
 @shared_task(name="jobs.tick")
 def tick() -> None:
     fire_due_plans()
+    offer_jobs()
 
 
 @shared_task(name="jobs.watch")

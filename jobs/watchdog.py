@@ -1,6 +1,6 @@
-"""The watchdog: what was lost is tried again, what waits is sent again. Beat drives it every few seconds."""
+"""The watchdog: what was lost is tried again, what was offered and not taken is offered again. Beat drives it every few seconds."""
 
-from jobs.dispatch import publish_waiting
+from jobs.offering import offer_jobs, publish_offered, withdraw_offers
 from records.events import send_unsent
 from records.lifecycle import lose_expired
 from records.maintenance import lose_expired_runs
@@ -10,7 +10,9 @@ from records.publishing import publish_waiting_runs
 def watch() -> None:
     """Do one round."""
     lose_expired()
-    publish_waiting()
+    withdraw_offers()
+    offer_jobs()
+    publish_offered()
     lose_expired_runs()
     publish_waiting_runs()
     send_unsent()

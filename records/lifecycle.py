@@ -77,7 +77,7 @@ def claim_job(record: JobRecord, attempt: int, nonce: str = "") -> None:
     """Make a queued job the caller's own.
 
     `nonce`: chosen at random by the caller, who may repeat the claim with it if the answer was lost. Raises StaleAttempt if the
-    job is not queued as that attempt, Conflict as long as another run of the same plan goes on.
+    job is not queued as that attempt, or not offered, Conflict as long as another run of the same plan goes on.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -86,7 +86,7 @@ def claim_job(record: JobRecord, attempt: int, nonce: str = "") -> None:
         if nonce and _rows(record, State.RUNNING, attempt).filter(claim_nonce=nonce).update(lease_until=_lease(now)):
             record.refresh_from_db()
             return
-        claimed = _rows(record, State.QUEUED, attempt).update(
+        claimed = _rows(record, State.QUEUED, attempt).filter(offered_at__isnull=False).update(
             state=State.RUNNING, start_time=now, lease_until=_lease(now), progress=None, error="", claim_nonce=nonce
         )
         if not claimed:
@@ -170,8 +170,8 @@ def fail_queued(record: JobRecord, attempt: int, reason: str) -> None:
 def lose_job(record: JobRecord, attempt: int, reason: str, *, expired_at: datetime | None = None) -> bool:
     """Note that a running attempt was lost, and queue the next one unless it was the last or nobody wants it any more.
 
-    `expired_at`: only if its lease ended before this time. Returns whether the attempt was still running. The next one is put on
-    the client's queue by `jobs.dispatch`.
+    `expired_at`: only if its lease ended before this time. Returns whether the attempt was still running. The next one is
+    offered by `jobs.offering`.
     """
     with transaction.atomic():
         rows = _rows(record, State.RUNNING, attempt)
@@ -186,7 +186,7 @@ def lose_job(record: JobRecord, attempt: int, reason: str, *, expired_at: dateti
             _tell(record, Event.Level.WARNING, State.CANCELLED.label, reason)
             return True
         if attempt < settings.JOB_ATTEMPTS:
-            lost = rows.update(state=State.QUEUED, attempt=attempt + 1, published_at=None, **common)
+            lost = rows.update(state=State.QUEUED, attempt=attempt + 1, offered_at=None, published_at=None, **common)
         else:
             lost = rows.update(state=State.LOST, end_time=timezone.now(), **common)
         if not lost:

@@ -31,11 +31,17 @@ class JobRecord(models.Model):
     """What backups and recoveries have in common: an attempt at a job on a client, and its outcome."""
 
     KIND = ""
+    # Why it waits, as a sentence without its end; known once `records.slots.explain_waiting` has looked.
+    waits_for: str | None = None
 
     client = models.ForeignKey(Client, models.SET_NULL, null=True, related_name="%(class)ss", verbose_name=_("client"))
     state = models.PositiveSmallIntegerField(_("state"), choices=State.choices, default=State.QUEUED)
     attempt = models.PositiveIntegerField(_("attempt"), default=1)
     queued_at = models.DateTimeField(pgettext_lazy("time", "queued"), auto_now_add=True)
+    # Nobody is to begin before; of those that wait, whoever may begin first is the oldest.
+    not_before = models.DateTimeField(_("waits until"), null=True, blank=True)
+    # Since when a queued job holds a slot (`records.slots`), and its client may claim it.
+    offered_at = models.DateTimeField(_("offered to its client"), null=True, blank=True)
     published_at = models.DateTimeField(_("put on the client's queue"), null=True, blank=True)
     start_time = models.DateTimeField(pgettext_lazy("time", "started"), null=True, blank=True)
     end_time = models.DateTimeField(pgettext_lazy("time", "ended"), null=True, blank=True)

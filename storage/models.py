@@ -1,5 +1,6 @@
 """Where backups are kept: endpoints (object stores or directories), tenants (their users) and restic repositories."""
 
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -21,6 +22,9 @@ class Endpoint(models.Model):
     https = models.BooleanField(_("HTTPS"), default=True)
     type = models.PositiveSmallIntegerField(_("type"), choices=Type.choices, default=Type.CEPH)
     display_name = models.CharField(_("display name"), max_length=255, blank=True)
+    max_jobs = models.PositiveIntegerField(
+        _("jobs at once"), null=True, blank=True, validators=[MinValueValidator(1)], help_text=_("empty: as the settings say")
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
@@ -55,6 +59,8 @@ class Tenant(models.Model):
     used = models.BigIntegerField(_("used"), null=True, blank=True, help_text=_("bytes"))
     refreshed_at = models.DateTimeField(_("read from the store"), null=True, blank=True)
     refresh_error = models.TextField(_("why it could not be read"), blank=True)
+    # In which round of offering (`jobs.offering`) a job of it was offered last.
+    served_in = models.BigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
@@ -79,6 +85,9 @@ class Repository(models.Model):
     prefix = models.CharField(_("prefix"), max_length=255, blank=True)
     password = EncryptedTextField(_("password"))
     repository_id = models.CharField(_("repository id"), max_length=64, blank=True)
+    max_jobs = models.PositiveIntegerField(
+        _("jobs at once"), null=True, blank=True, validators=[MinValueValidator(1)], help_text=_("empty: as the settings say")
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:

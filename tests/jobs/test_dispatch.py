@@ -1,4 +1,4 @@
-"""A job's number reaches its client's queue, sooner or later; the message carries nothing else."""
+"""A job's number reaches its client's queue once it is offered, sooner or later; the message carries nothing else."""
 
 import base64
 import json
@@ -13,12 +13,13 @@ from rest_framework.test import APIClient
 
 from backupcenter.celery import app as server_app
 from clients.models import Client
-from jobs.dispatch import publish, publish_waiting
+from jobs.dispatch import publish
 from jobs.models import BackupPlan
+from jobs.offering import offer_jobs, publish_offered, withdraw_offers
 from jobs.planning import run_plan
 from records.models import BackupRecord, State
 from records.publishing import BUSY_FACTOR
-from tests.factories import make_plan, make_record
+from tests.factories import make_client, make_plan, make_record
 
 
 @pytest.fixture
@@ -32,7 +33,10 @@ def broker(redis_url):
 
 @pytest.fixture
 def record(db, tmp_path: Path) -> BackupRecord:
-    return run_plan(make_plan(tmp_path))
+    """A run that was offered to its client, which is there; nothing published it yet."""
+    record = run_plan(make_plan(tmp_path, client=make_client(last_seen=timezone.now())))
+    assert offer_jobs() == 1
+    return BackupRecord.objects.select_related("client").get(pk=record.pk)
 
 
 def messages(broker, record) -> list[list]:
@@ -51,26 +55,35 @@ def test_a_broker_that_is_away_costs_nothing_but_time(record) -> None:
     assert publish([record]) == 0
     record.refresh_from_db()
     assert record.published_at is None
-    assert record.state == 1
+    assert record.state == State.QUEUED
 
 
-def test_what_waits_is_published_by_the_watchdog(record, broker) -> None:
+def test_an_offer_that_was_not_published_is_so_by_the_watchdog(record, broker) -> None:
     later = timezone.now() + timedelta(seconds=2)
-    assert publish_waiting(later) == 1
-    assert publish_waiting(later) == 0
+    assert publish_offered(later) == 1
+    assert publish_offered(later) == 0
     assert len(messages(broker, record)) == 1
 
 
-def test_what_nobody_claims_is_published_again_once_its_client_is_there(record, broker, settings) -> None:
+def test_an_offer_that_nobody_takes_ends_and_is_made_again(record, broker, settings) -> None:
     publish([record])
-    much_later = timezone.now() + timedelta(seconds=settings.JOB_REPUBLISH_S + 1)
-    assert publish_waiting(much_later) == 0
-    record.client.last_seen = much_later
-    record.client.save()
-    assert publish_waiting(much_later) == 1
+    later = timezone.now() + timedelta(seconds=settings.JOB_REPUBLISH_S + 1)
+    assert withdraw_offers() == 0
+    assert withdraw_offers(later) == 1
+    assert offer_jobs(later) == 1
+    publish_offered(later + timedelta(seconds=2))
+    assert len(messages(broker, record)) == 2
 
 
-def test_a_run_waits_for_the_run_of_its_plan_before_it_and_is_published_when_that_ends(record, broker) -> None:
+def test_an_offer_to_a_client_that_falls_silent_ends_and_is_made_again_when_it_is_back(record, settings) -> None:
+    later = timezone.now() + timedelta(seconds=settings.CLIENT_OFFLINE_S + 1)
+    assert withdraw_offers(later) == 1
+    assert offer_jobs(later) == 0
+    Client.objects.update(last_seen=later)
+    assert offer_jobs(later) == 1
+
+
+def test_a_run_waits_for_the_run_of_its_plan_before_it_and_is_offered_when_that_ends(record, broker) -> None:
     agent = APIClient()
     agent.credentials(HTTP_AUTHORIZATION=f"Agent {record.client.issue_token()}")
 
@@ -79,26 +92,26 @@ def test_a_run_waits_for_the_run_of_its_plan_before_it_and_is_published_when_tha
 
     assert say(record, "claim") == 200
     second = run_plan(BackupPlan.objects.get())
+    assert offer_jobs() == 0
     assert say(second, "claim") == 409
     second.refresh_from_db()
     assert second.state == State.QUEUED
     other = run_plan(make_plan(Path(record.repository.tenant.endpoint.address), client=record.client))
     assert say(other, "claim") == 200
     assert say(record, "finish", outcome="failed", error="no space") == 200
-    assert [{"job": second.job, "attempt": 1}] in messages(broker, record)
+    second.refresh_from_db()
+    assert second.offered_at is not None
     assert say(second, "claim") == 200
 
 
-def test_what_waits_for_a_client_at_work_is_published_again_seldom(record, broker, settings) -> None:
+def test_an_offer_to_a_client_at_work_ends_later(record, broker, settings) -> None:
     publish([record])
-    working = make_record(BackupPlan.objects.get(), state=State.RUNNING)
+    make_record(BackupPlan.objects.get(), state=State.RUNNING)
 
     def after(seconds: float) -> int:
         moment = timezone.now() + timedelta(seconds=seconds)
         Client.objects.update(last_seen=moment)
-        return publish_waiting(moment)
+        return withdraw_offers(moment)
 
     assert after(settings.JOB_REPUBLISH_S + 1) == 0
     assert after(settings.JOB_REPUBLISH_S * BUSY_FACTOR + 1) == 1
-    working.delete()
-    assert after(settings.JOB_REPUBLISH_S + 1) == 1

@@ -10,9 +10,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from jobs.claiming import hand_over
 from jobs.models import BackupPlan
 from jobs.recovery import request_recovery
-from records.lifecycle import claim_job, hold_until, lose_expired
+from records.lifecycle import hold_until, lose_expired
 from records.models import BackupRecord, MaintenanceRun, RecoveryRecord, State
 from storage.models import Tenant
 from tests.factories import make_client, make_plan, make_record
@@ -154,7 +155,7 @@ def test_records_need_a_token_and_viewers_only_look(api, plan) -> None:
 def test_an_active_recovery_is_cancelled_before_it_is_deleted(api, plan, state) -> None:
     recovery = request_recovery(plan.client, make_record(plan), '{"destination": "/back"}')
     if state == State.RUNNING:
-        claim_job(recovery, 1)
+        hand_over(recovery, 1)
     operator, address = api("operator"), f"/api/record/recovery/{recovery.pk}"
     assert operator.delete(address).status_code == 409
     shown = operator.post(f"{address}/cancel").json()
@@ -237,7 +238,7 @@ def test_a_backup_is_held_for_as_long_as_its_plan_said(hold_type, hold_time, unt
 def test_what_a_deleted_client_has_to_do_is_cancelled(api, plan) -> None:
     other = make_client()
     queued, running = (request_recovery(other, make_record(plan), '{"destination": "/back"}') for _ in range(2))
-    claim_job(running, 1)
+    hand_over(running, 1)
     administrator = api("administrator")
     # What is kept is in the server's language and not in that of who asks.
     administrator.credentials(**administrator._credentials, HTTP_ACCEPT_LANGUAGE="zh-hans")
