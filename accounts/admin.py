@@ -63,7 +63,7 @@ class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
     ]
     add_fieldsets = [(None, {"classes": ["wide"], "fields": ["username", "role", "password1", "password2"]})]
 
-    @admin.action(description=_("End the tokens of the selected accounts"))
+    @admin.action(description=_("End the tokens of the selected accounts"), permissions=["change"])
     def end_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         for user in queryset:
             end_tokens(user)

@@ -1,0 +1,99 @@
+"""A row of each kind, and everybody who might ask for them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from knox.models import AuthToken
+
+from accounts.models import User
+from clients.joining import join
+from clients.models import Client, JoinToken
+from jobs.models import BackupPlan
+from jobs.recovery import request_recovery
+from records.events import emit
+from records.maintenance import request_maintenance
+from records.models import BackupRecord, Event, MaintenanceRun, RecoveryRecord, State
+from tests.factories import make_plan, make_record
+
+# Who asks. The last of them hold credentials that do not count any more.
+PEOPLE = ["viewer", "operator", "administrator"]
+AGENTS = ["agent", "other agent"]
+REFUSED = ["nobody", "locked account", "expired token", "revoked agent", "forged token"]
+
+
+@dataclass
+class World:
+    """A row of each kind. `stranger`: an account that is nobody's who asks. `authorization`: headers of who asks."""
+
+    stranger: User
+    plan: BackupPlan
+    record: BackupRecord
+    recovery: RecoveryRecord
+    event: Event
+    run: MaintenanceRun
+    join_token: JoinToken
+    authorization: dict[str, str]
+
+    def address(self, route: str, account: str) -> str:
+        """Return the route with the rows' keys in it. `account`: whose, where it is about accounts."""
+        endpoint = quote(self.plan.tenant.endpoint.address, safe="")
+        keys = {
+            "/api/account/<username>": account,
+            "/api/endpoint/<address>": endpoint,
+            "/api/tenant/<username>": f"{quote(self.plan.tenant.username)}?endpoint={endpoint}",
+            "/api/client/<ipv4>": str(self.plan.client.ipv4),
+            "/api/backup/<uuid>": str(self.plan.uuid),
+            "/api/record/backup/<pk>": str(self.record.pk),
+            "/api/record/recovery/<pk>": str(self.recovery.pk),
+            "/api/agent/job/<job>": self.record.job,
+        }
+        if "<" not in route:
+            return route
+        place = route[: route.index(">") + 1]
+        assert place in keys, f"add what stands for {place} to `keys` in tests/safety/conftest.py"
+        return route.replace(place, place[: place.index("<")] + keys[place])
+
+
+@pytest.fixture
+def world(db: None, account: Callable[[str], User], tmp_path: Path) -> World:
+    plan = make_plan(tmp_path)
+    record = make_record(plan, state=State.QUEUED)
+    recovery = request_recovery(plan.client, make_record(plan), json.dumps({"destination": "/back"}))
+    token = {name: AuthToken.objects.create(account(name))[1] for name in PEOPLE}
+    locked = User.objects.create_user("locked", role=User.Role.ADMINISTRATOR, is_active=False)
+    emit(Event.Level.INFO, Event.Topic.GENERAL, "hello")
+    run = request_maintenance(plan.repository, MaintenanceRun.Kind.CHECK)
+    MaintenanceRun.objects.update(state=State.SUCCESS)
+    stranger = User.objects.create_user("stranger", role=User.Role.VIEWER)
+    _client, revoked = _joined("revoked")
+    Client.objects.filter(hostname="revoked").update(token_hash="")
+    return World(
+        stranger=stranger,
+        plan=plan,
+        record=record,
+        recovery=recovery,
+        event=Event.objects.latest("pk"),
+        run=run,
+        join_token=JoinToken.issue(plan.client)[0],
+        authorization={
+            **{name: f"Token {token[name]}" for name in PEOPLE},
+            "agent": f"Agent {plan.client.issue_token()}",
+            "other agent": f"Agent {_joined('other')[1]}",
+            "nobody": "",
+            "locked account": f"Token {AuthToken.objects.create(locked)[1]}",
+            "expired token": f"Token {AuthToken.objects.create(stranger, expiry=timedelta(seconds=-1))[1]}",
+            "revoked agent": f"Agent {revoked}",
+            "forged token": f"Bearer {'0' * 64}",
+        },
+    )
+
+
+def _joined(hostname: str) -> tuple[Any, str]:
+    _row, token = JoinToken.issue(Client.objects.create(hostname=hostname, ipv6=f"fd00::{len(hostname)}"))
+    return join(token, hostname=hostname)

@@ -1,0 +1,145 @@
+"""Who may do what: the one table that every route of the API and every page of the console stands in.
+
+A route, a page or an action that is not here fails `test_api_access.py` or `test_console_access.py`. To add one, write a line:
+
+- `API`: method and route as the failure spells them → the least role (VIEWER, OPERATOR, ADMINISTRATOR), ANYBODY, AGENT or OWN_JOB
+  for what only agents may do, or an `Account` rule for what depends on whose account it is.
+- `PAGES`: a model's pages → the least role for looking, adding, changing and deleting; NOBODY: not even administrators.
+- `ACTIONS`: an action of a list in the console → the least role.
+- `CONSOLE`: a page of the console that belongs to no model → the least role, or ANYBODY.
+"""
+
+from dataclasses import dataclass
+
+ANYBODY, AGENT, OWN_JOB, NOBODY = "anybody", "agent", "agent of the job's client", "nobody"
+VIEWER, OPERATOR, ADMINISTRATOR = "viewer", "operator", "administrator"
+ROLES = [VIEWER, OPERATOR, ADMINISTRATOR]
+
+
+@dataclass(frozen=True)
+class Account:
+    """Everybody may do it with the own account, with another's only administrators: others get `refusal`."""
+
+    refusal: int
+
+
+API: dict[str, str | Account] = {
+    "GET /login": ANYBODY,
+    "POST /login": ANYBODY,
+    "POST /logout": VIEWER,
+    # What is open source anyway.
+    "GET /api/schema": ANYBODY,
+    "GET /api/docs": ANYBODY,
+    "GET /api/event": VIEWER,
+    "GET /api/account": VIEWER,
+    "POST /api/account": ADMINISTRATOR,
+    "GET /api/account/<username>": Account(refusal=404),
+    "PUT /api/account/<username>": Account(refusal=403),
+    "DELETE /api/account/<username>": ADMINISTRATOR,
+    "GET /api/endpoint": VIEWER,
+    "POST /api/endpoint": ADMINISTRATOR,
+    "GET /api/endpoint/<address>": VIEWER,
+    "PUT /api/endpoint/<address>": ADMINISTRATOR,
+    "DELETE /api/endpoint/<address>": ADMINISTRATOR,
+    "GET /api/tenant": VIEWER,
+    "POST /api/tenant": ADMINISTRATOR,
+    "GET /api/tenant/<username>": VIEWER,
+    "PUT /api/tenant/<username>": ADMINISTRATOR,
+    "DELETE /api/tenant/<username>": ADMINISTRATOR,
+    "GET /api/client": VIEWER,
+    "POST /api/client": ADMINISTRATOR,
+    "GET /api/client/<ipv4>": VIEWER,
+    "PUT /api/client/<ipv4>": ADMINISTRATOR,
+    "DELETE /api/client/<ipv4>": ADMINISTRATOR,
+    "POST /api/client/<ipv4>/token": ADMINISTRATOR,
+    "POST /api/client/<ipv4>/revoke": ADMINISTRATOR,
+    "POST /api/jointoken": ADMINISTRATOR,
+    "GET /api/backup": VIEWER,
+    "POST /api/backup": OPERATOR,
+    "GET /api/backup/<uuid>": VIEWER,
+    "PUT /api/backup/<uuid>": OPERATOR,
+    "DELETE /api/backup/<uuid>": OPERATOR,
+    "GET /api/backup/<uuid>/next": VIEWER,
+    "POST /api/backup/<uuid>/pause": OPERATOR,
+    "POST /api/backup/<uuid>/resume": OPERATOR,
+    "POST /api/backup/<uuid>/run": OPERATOR,
+    "POST /api/recovery": OPERATOR,
+    "GET /api/record/backup": VIEWER,
+    "GET /api/record/backup/<pk>": VIEWER,
+    "DELETE /api/record/backup/<pk>": OPERATOR,
+    "POST /api/record/backup/<pk>/cancel": OPERATOR,
+    "GET /api/record/backup/<pk>/files": VIEWER,
+    "GET /api/record/backup/<pk>/download": VIEWER,
+    "GET /api/record/recovery": VIEWER,
+    "GET /api/record/recovery/<pk>": VIEWER,
+    "DELETE /api/record/recovery/<pk>": OPERATOR,
+    "POST /api/record/recovery/<pk>/cancel": OPERATOR,
+    "POST /api/agent/join": ANYBODY,
+    "POST /api/agent/heartbeat": AGENT,
+    "POST /api/agent/job/<job>/claim": OWN_JOB,
+    "POST /api/agent/job/<job>/progress": OWN_JOB,
+    "POST /api/agent/job/<job>/finish": OWN_JOB,
+}
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The least role for each of a model's pages in the console."""
+
+    look: str
+    add: str = NOBODY
+    change: str = NOBODY
+    delete: str = NOBODY
+
+
+PAGES = {
+    "accounts_user": Pages(look=ADMINISTRATOR, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
+    "accounts_token": Pages(look=ADMINISTRATOR, delete=ADMINISTRATOR),
+    "storage_endpoint": Pages(look=VIEWER, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
+    "storage_tenant": Pages(look=VIEWER, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
+    # A repository is changed by nobody: all its fields are to read. It may be forgotten.
+    "storage_repository": Pages(look=VIEWER, change=ADMINISTRATOR, delete=ADMINISTRATOR),
+    "clients_client": Pages(look=VIEWER, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
+    "clients_jointoken": Pages(look=VIEWER, add=ADMINISTRATOR, delete=ADMINISTRATOR),
+    "jobs_backupplan": Pages(look=VIEWER, add=OPERATOR, change=OPERATOR, delete=OPERATOR),
+    "records_backuprecord": Pages(look=VIEWER, delete=OPERATOR),
+    "records_recoveryrecord": Pages(look=VIEWER, delete=OPERATOR),
+    "records_event": Pages(look=VIEWER),
+    "records_maintenancerun": Pages(look=VIEWER, delete=OPERATOR),
+    "django_celery_beat_periodictask": Pages(look=ADMINISTRATOR),
+}
+
+ACTIONS = {
+    "accounts_user.end_tokens": ADMINISTRATOR,
+    "storage_endpoint.verify": ADMINISTRATOR,
+    "storage_tenant.refresh": ADMINISTRATOR,
+    "clients_client.issue_join_token": ADMINISTRATOR,
+    "clients_client.revoke_agent": ADMINISTRATOR,
+    "jobs_backupplan.run_now": OPERATOR,
+    "jobs_backupplan.pause": OPERATOR,
+    "jobs_backupplan.resume": OPERATOR,
+    "jobs_backupplan.verify": OPERATOR,
+    "records_backuprecord.cancel": OPERATOR,
+    "records_recoveryrecord.cancel": OPERATOR,
+}
+
+CONSOLE = {
+    "/": ANYBODY,
+    "/admin": ANYBODY,
+    "/admin/login": ANYBODY,
+    "/admin/logout": ANYBODY,
+    "/admin/jsi18n": VIEWER,
+    "/admin/search": VIEWER,
+    "/admin/password_change": VIEWER,
+    "/admin/password_change/done": VIEWER,
+    "/admin/autocomplete": VIEWER,
+    "/admin/r/<path:content_type_id>/<path:object_id>": VIEWER,
+    "/admin/<app_label>": VIEWER,
+    "/admin/<url>": VIEWER,
+    "/admin/accounts/user/<id>/password": ADMINISTRATOR,
+}
+
+
+def includes(role: str, least: str) -> bool:
+    """Whether a role may do what takes at least `least`."""
+    return least == ANYBODY or (least in ROLES and ROLES.index(role) >= ROLES.index(least))
