@@ -203,7 +203,7 @@ def _cut(repository: Repository, path: Path, file: Outline) -> Iterator[Piece]:
 
 
 def tasks(pieces: Iterable[Piece], packs: int = 1) -> Iterator[list[Piece]]:
-    """Gather pieces into tasks: those of so many packs, in the order in which they lie there, or a part of them if they are large."""
+    """Gather pieces into tasks: those of so many packs, in the order in which they lie there, or a part of them if large."""
     task: list[Piece] = []
     size = number = 0
     for _pack, of_pack in groupby(sorted(pieces, key=attrgetter("pack", "place")), attrgetter("pack")):
