@@ -31,9 +31,7 @@ def join(arguments: argparse.Namespace) -> int:
     require_writable(arguments.state)
     reads_input = arguments.token == "-"  # noqa: S105 -- not a secret, the sign for standard input
     token = sys.stdin.readline().strip() if reads_input else arguments.token
-    from agent.app import os_name
-
-    answer = Center(arguments.center).join(token, arguments.hostname, os_name=os_name(), version=__version__)
+    answer = Center(arguments.center).join(token, arguments.hostname)
     try:
         config = AgentConfig(
             center=arguments.center.rstrip("/"),

@@ -6,7 +6,6 @@ control, gossip and mingling are off: the agent's broker account needs to reach 
 
 import logging
 import os
-import platform
 import re
 import threading
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from agent.center import Center, CenterError
+from agent.center import AgentUnsupported, Center, CenterError
 from agent.config import AgentConfig
 from agent.job import run_job, running_jobs, stop_children
 from agent.outbox import deliver_for_ever
@@ -25,6 +24,8 @@ log = logging.getLogger(__name__)
 RUN_JOB = "agent.run_job"
 JOBS_AT_ONCE = 2
 HEARTBEAT_EVERY_S = 15.0
+# Often enough to be seen by the server as being there.
+UNSUPPORTED_BEAT_EVERY_S = 45.0
 JOB_NAME = re.compile(r"(backup|recovery)-[0-9]{1,18}")
 
 
@@ -69,7 +70,7 @@ def run_agent(config: AgentConfig, state: Path) -> int:
         os.environ.pop(name, None)
     center = Center(config.center, config.token)
     app = make_app(config, state)
-    for target in (lambda: _beat_for_ever(center), lambda: deliver_for_ever(center, state)):
+    for target in (lambda: beat_for_ever(center), lambda: deliver_for_ever(center, state)):
         threading.Thread(target=target, daemon=True).start()
     signals.worker_shutting_down.connect(_stop, weak=False)
     # Without the banner, which would show the broker's address.
@@ -89,26 +90,24 @@ def run_agent(config: AgentConfig, state: Path) -> int:
     return int(worker.exitcode or 0)
 
 
-def os_name() -> str:
-    """Return the operating system as people name it."""
-    try:
-        return platform.freedesktop_os_release()["PRETTY_NAME"]
-    except (OSError, KeyError):
-        return f"{platform.system()} {platform.release()}"
-
-
-def _beat_for_ever(center: Center) -> None:
+def beat_for_ever(center: Center) -> None:
+    """Tell the server now and then that the agent is there; for a thread."""
     pause = threading.Event()
-    name = os_name()
+    is_new = True
     while True:
+        pause_s = HEARTBEAT_EVERY_S
         try:
-            center.heartbeat(version=__version__, os_name=name, running=running_jobs(), load=os.getloadavg()[0])
+            center.heartbeat(running_jobs(), started=is_new)
+            is_new = False
+        except AgentUnsupported as error:
+            log.error("heartbeat: %s", error)
+            pause_s = UNSUPPORTED_BEAT_EVERY_S
         except CenterError as error:
             log.warning("heartbeat: %s", error)
         except Exception:
             # A thread that ends would have the host taken for offline for ever.
             log.exception("heartbeat failed")
-        pause.wait(HEARTBEAT_EVERY_S)
+        pause.wait(pause_s)
 
 
 def _stop(**_details: Any) -> None:

@@ -7,12 +7,19 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from agent.host import load_average, os_name
+from engine import __version__
+
 TIMEOUT_S = (10, 60)
 # Progress is told again in a moment, and a request that hangs must not cost the lease that it is to renew.
 PROGRESS_TIMEOUT_S = (5, 10)
 # A request that changes something may be repeated: each names the attempt that it is about.
 RETRIES = Retry(total=3, backoff_factor=0.5, backoff_jitter=0.5, status_forcelist=(502, 503, 504), allowed_methods=None)
+UPGRADE_REQUIRED = 426
 NO_RETRIES = Retry(total=0)
+# Which of the agents' protocols this one speaks (docs/agent.md).
+PROTOCOL = 2
+ABOUT_US = {"User-Agent": f"backupcenter-agent/{__version__}", "Agent-Protocol": str(PROTOCOL)}
 
 
 class CenterError(Exception):
@@ -21,6 +28,10 @@ class CenterError(Exception):
 
 class CenterUnreachable(CenterError):
     """The server does not answer, for now."""
+
+
+class AgentUnsupported(CenterUnreachable):
+    """The server does not understand this agent, until one of them is updated; the message says which."""
 
 
 class Refused(CenterError):
@@ -32,16 +43,17 @@ class Center:
 
     def __init__(self, url: str, token: str = "") -> None:
         self._url = url.rstrip("/")
-        self._headers = {"Authorization": f"Agent {token}"} if token else {}
+        self._headers = {**ABOUT_US, "Authorization": f"Agent {token}"} if token else ABOUT_US
 
-    def join(self, token: str, hostname: str, *, os_name: str, version: str) -> dict[str, Any]:
+    def join(self, token: str, hostname: str) -> dict[str, Any]:
         """Exchange a join token for the agent's own. Raises CenterError."""
-        body = {"token": token, "hostname": hostname, "ipv4": None, "ipv6": None, "os": os_name, "version": version}
+        body = {"token": token, "hostname": hostname, "ipv4": None, "ipv6": None, "os": os_name(), "version": __version__}
         return self._post("join", body)
 
-    def heartbeat(self, *, version: str, os_name: str, running: list[str], load: float) -> None:
-        """Say that the agent is there. Raises CenterError."""
-        self._post("heartbeat", {"version": version, "os": os_name, "running": running, "load": load})
+    def heartbeat(self, running: list[str], *, started: bool = False) -> None:
+        """Say that the agent is there and works on the jobs `running`; `started`: that it was just started. Raises CenterError."""
+        about = {"version": __version__, "os": os_name(), "load": load_average()}
+        self._post("heartbeat", {**about, "running": running, "started": started})
 
     def claim(self, job: str, attempt: int) -> dict[str, Any]:
         """Make a job this agent's own and return its specification. Raises Refused, CenterError."""
@@ -83,6 +95,8 @@ class Center:
                 # Something before the server speaks in its place: a proxy, a page about maintenance.
                 raise CenterUnreachable(f"what answers at {self._url} is not the server") from error
         sentence = _sentence(answer)
+        if answer.status_code == UPGRADE_REQUIRED:
+            raise AgentUnsupported(sentence)
         if answer.status_code in refusals:
             raise Refused(sentence)
         if answer.status_code >= 500:

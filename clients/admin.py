@@ -13,12 +13,17 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from backupcenter.api.keys import ipv4_number
 from backupcenter.console import tell_done
+from clients.compatibility import AgentStatus
 from clients.joining import join_command, revoke
 from clients.models import Client, JoinToken
+
+# Every status has its place, if no colour: of one that is missing the list would show the name.
+AGENT_COLOURS = {None: "", AgentStatus.CURRENT: "", AgentStatus.OUTDATED: "warning", AgentStatus.UNSUPPORTED: "danger"}
 
 
 class Ipv4FormField(forms.CharField):
@@ -83,10 +88,10 @@ class ClientAdmin(ModelAdmin):
     """Clients."""
 
     form = ClientForm
-    list_display = ["hostname", "address", "is_online", "last_seen", "version", "os", "has_joined"]
+    list_display = ["hostname", "address", "is_online", "last_seen", "shown_version", "os", "load", "running_jobs", "has_joined"]
     list_filter = [OnlineFilter, "version", "os"]
     search_fields = ["hostname", "ipv6", "os"]
-    readonly_fields = ["os", "version", "load", "last_seen", "created_at"]
+    readonly_fields = ["os", "version", "agent", "load", "running_jobs", "last_seen", "created_at"]
     fields = ["hostname", "ipv4", "ipv6", "root", *readonly_fields]
     actions = ["issue_join_token", "revoke_agent"]
 
@@ -106,6 +111,18 @@ class ClientAdmin(ModelAdmin):
     @admin.display(description=_("online"), boolean=True, ordering="last_seen")
     def is_online(self, client: Client) -> bool:
         return client.online
+
+    @display(description=_("agent version"), ordering="version", label=AGENT_COLOURS)
+    def shown_version(self, client: Client) -> tuple[str | None, str]:
+        return client.agent_status, client.version or "-"
+
+    @admin.display(description=_("agent"))
+    def agent(self, client: Client) -> str:
+        return str(client.agent_status.label) if client.agent_status else "-"
+
+    @admin.display(description=_("jobs at work"))
+    def running_jobs(self, client: Client) -> str:
+        return ", ".join(client.running) or "-"
 
     @admin.display(description=_("joined"), boolean=True)
     def has_joined(self, client: Client) -> bool:

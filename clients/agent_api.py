@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
+from clients.compatibility import require_supported, told_protocol
 from clients.joining import join
 from clients.presence import receive_heartbeat
 from clients.serializers import (
@@ -27,10 +28,11 @@ class JoinView(APIView):
     authentication_classes: list[Any] = []
     permission_classes = [AllowAny]
     schema_tags = ["agent"]
-    error_statuses = {401}
+    error_statuses = {401, 426}
 
     @extend_schema(operation_id="agent_join", request=JoinSerializer, responses={201: JoinedSerializer})
     def post(self, request: Request) -> Response:
+        require_supported(request)
         form = JoinSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         said = form.validated_data
@@ -59,13 +61,15 @@ class HeartbeatView(APIView):
     authentication_classes = [AgentAuthentication]
     permission_classes = [IsAgent]
     schema_tags = ["agent"]
+    error_statuses = {426}
 
     @extend_schema(operation_id="agent_heartbeat", request=HeartbeatSerializer, responses={200: HeartbeatAnswerSerializer})
     def post(self, request: Request) -> Response:
         form = HeartbeatSerializer(data=request.data)
         form.is_valid(raise_exception=True)
         client = authenticated_client(request)
-        return Response({"client": client.pk, "queued": receive_heartbeat(client, **form.validated_data)})
+        queued = receive_heartbeat(client, protocol=told_protocol(request), **form.validated_data)
+        return Response({"client": client.pk, "queued": queued})
 
 
 def _address_of(request: Request) -> dict[str, Any]:

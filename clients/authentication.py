@@ -9,7 +9,9 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from clients.compatibility import AgentUnsupported, require_supported, told_protocol, told_version
 from clients.models import Client, hash_token
+from clients.presence import touch
 
 
 class AgentAuthentication(BaseAuthentication):
@@ -33,10 +35,18 @@ class AgentAuthentication(BaseAuthentication):
 
 
 class IsAgent(BasePermission):
-    """Lets agents in, and nobody else."""
+    """Lets agents in that the server understands, and nobody else."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        return isinstance(request.auth, Client)
+        if not isinstance(request.auth, Client):
+            return False
+        try:
+            require_supported(request)
+        except AgentUnsupported:
+            # It is there, and people are to see what is wrong with it.
+            touch(authenticated_client(request), version=told_version(request), protocol=told_protocol(request))
+            raise
+        return True
 
 
 def authenticated_client(request: Request) -> Client:

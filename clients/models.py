@@ -14,6 +14,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from clients.compatibility import AgentStatus, agent_status
+
 validate_hostname = RegexValidator(r"^[^\s/\\\x00-\x1f\x7f]+\Z", _("A host name has neither blanks nor slashes."))
 validate_root = RegexValidator(r"^/", _("Must be an absolute path."))
 
@@ -38,7 +40,11 @@ class Client(models.Model):
     )
     os = models.CharField(_("operating system"), max_length=255, blank=True)
     version = models.CharField(_("agent version"), max_length=64, blank=True)
+    protocol = models.PositiveSmallIntegerField(_("agent protocol"), null=True, blank=True)
     load = models.FloatField(_("load"), null=True, blank=True)
+    running = models.JSONField(_("jobs at work"), default=list, blank=True)
+    checks = models.JSONField(_("what the agent has checked"), default=list, blank=True)
+    checked_at = models.DateTimeField(_("checked"), null=True, blank=True)
     last_seen = models.DateTimeField(_("last seen"), null=True, blank=True, db_index=True)
     is_offline_reported = models.BooleanField(_("offline was reported"), default=False, editable=False)
     token_hash = models.CharField(max_length=64, blank=True, db_index=True, editable=False)
@@ -73,6 +79,11 @@ class Client(models.Model):
         if self.last_seen is None:
             return False
         return self.last_seen >= timezone.now() - timedelta(seconds=settings.CLIENT_OFFLINE_S)
+
+    @property
+    def agent_status(self) -> AgentStatus | None:
+        """How its agent fits this server; None: it was not heard of yet."""
+        return agent_status(self.version, self.protocol)
 
     @property
     def address(self) -> str:

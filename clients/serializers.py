@@ -6,6 +6,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from backupcenter.api.fields import MAX_INT64, FiniteFloatField, Ipv4Field, Ipv6Field, ReportedTextField, UnixTimeField
+from clients.compatibility import AgentStatus
 from clients.models import Client, validate_hostname, validate_root
 
 
@@ -32,10 +33,21 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
     online = serializers.BooleanField(read_only=True)
     last_seen = UnixTimeField(read_only=True, allow_null=True)
 
+    agent_status = serializers.ChoiceField(
+        AgentStatus.choices, read_only=True, allow_null=True, help_text=_("How the agent fits this server; null: not heard of yet.")
+    )
+    load = serializers.FloatField(  # type: ignore[assignment]
+        read_only=True, allow_null=True, help_text=_("The host's load average over a minute, as it was last told.")
+    )
+    running = serializers.ListField(
+        child=serializers.CharField(), read_only=True, help_text=_("The jobs that the agent worked on when it was last heard.")
+    )
+
     class Meta:
         model = Client
-        fields = ["id", "ipv4", "ipv6", "hostname", "root", "online", "last_seen", "version", "os"]
-        read_only_fields = ["id", "version", "os"]
+        told = ["online", "last_seen", "version", "os", "protocol", "agent_status", "load", "running"]
+        fields = ["id", "ipv4", "ipv6", "hostname", "root", *told]
+        read_only_fields = ["id", "version", "os", "protocol"]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         present = {name: getattr(self.instance, name, None) for name in ("ipv4", "ipv6")}
@@ -102,6 +114,7 @@ class HeartbeatSerializer(serializers.Serializer[Any]):
     os = ReportedTextField(length=255, required=False, default=None)
     running = serializers.ListField(child=serializers.CharField(max_length=64), max_length=100, required=False, default=list)
     load = FiniteFloatField(required=False, allow_null=True, default=None)
+    started = serializers.BooleanField(required=False, default=False, help_text=_("The first one of an agent that was started."))
 
 
 class HeartbeatAnswerSerializer(serializers.Serializer[Any]):

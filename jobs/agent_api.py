@@ -27,6 +27,7 @@ class JobView(APIView):
     authentication_classes = [AgentAuthentication]
     permission_classes = [IsAgent]
     schema_tags = ["agent"]
+    error_statuses = {426}
 
     def find(self, request: Request, job: str) -> JobRecord:
         record = find_job(authenticated_client(request), job)

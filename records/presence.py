@@ -38,5 +38,9 @@ def cancel_jobs(sender: Any, instance: Client, **_extra: Any) -> None:
 
 
 @receiver(heartbeat_received)
-def count_queued(sender: Any, client: Client, **_extra: Any) -> int:
+def count_queued(sender: Any, client: Client, started: bool, **_extra: Any) -> int:
+    if started:
+        # What the agent had taken from its queue before it was started is not there any more.
+        for model in KINDS.values():
+            model._default_manager.filter(client=client, state=State.QUEUED).update(published_at=None)
     return sum(model._default_manager.filter(client=client, state=State.QUEUED).count() for model in KINDS.values())

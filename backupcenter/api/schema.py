@@ -34,6 +34,7 @@ DESCRIPTIONS = {
     409: "It does not fit the present state; the sentence says why.",
     413: "The body is too large.",
     415: "The body is not JSON in UTF-8.",
+    426: "The server does not understand the agent's protocol; the sentence says what to do.",
     429: "Too many attempts; `Retry-After` says for how long.",
     502: "The object store failed.",
 }

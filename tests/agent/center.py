@@ -18,16 +18,21 @@ class FakeCenter:
     specification: dict[str, Any] = field(default_factory=dict)
     answers: dict[str, tuple[int, dict[str, Any] | bytes]] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)
+    # What the latest request said of the agent.
+    told: dict[str, str] = field(default_factory=dict)
     cancel: bool = False
     url: str = ""
     finished: threading.Event = field(default_factory=threading.Event)
     progressed: threading.Event = field(default_factory=threading.Event)
+    beaten: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, path: str, body: dict[str, Any], authorization: str) -> tuple[int, dict[str, Any] | bytes]:
         self.requests.append((path, body, authorization))
         step = path.rsplit("/", 1)[1]
         if step == "progress":
             self.progressed.set()
+        if step == "heartbeat":
+            self.beaten.set()
         if step in self.answers:
             return self.answers[step]
         match step:
@@ -53,6 +58,7 @@ def fake_center() -> Iterator[FakeCenter]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            center.told = {name: self.headers.get(name, "") for name in ("User-Agent", "Agent-Protocol")}
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status, answer = center.answer(self.path, body, self.headers.get("Authorization", ""))
             content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

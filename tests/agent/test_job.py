@@ -150,6 +150,18 @@ def test_work_goes_on_while_the_server_is_away_and_its_outcome_is_delivered_late
     assert list((tmp_path / "outbox").iterdir()) == []
 
 
+def test_an_outcome_is_kept_for_the_updated_agent_when_the_server_does_not_understand_this_one(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    center.answers["finish"] = (426, {"error": "This agent is too old for the server."})
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    assert deliver_reports(Center(center.url, TOKEN), tmp_path) == 1
+    center.answers.clear()
+    assert deliver_reports(Center(center.url, TOKEN), tmp_path) == 0
+    assert center.bodies("finish")[-1]["outcome"] == "success"
+
+
 def test_no_secret_stands_in_the_childs_arguments_or_environment(
     center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob
 ) -> None:

@@ -37,7 +37,8 @@ def test_one_is_registered(api) -> None:
     assert answer.status_code == 201
     body = answer.json()
     assert body.pop("id") == Client.objects.get().pk
-    assert body == {**BODY, "root": "/", "online": False, "last_seen": None, "version": "", "os": ""}
+    told = {"online": False, "last_seen": None, "version": "", "os": "", "protocol": None, "agent_status": None, "load": None}
+    assert body == {**BODY, "root": "/", "running": [], **told}
 
 
 def test_an_address_of_either_kind_is_enough(api) -> None:

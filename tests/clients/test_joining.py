@@ -160,8 +160,8 @@ def test_a_heartbeat_is_noted(api, joined, client_row) -> None:
 
 
 def test_a_heartbeat_answers_how_many_jobs_wait(joined, client_row) -> None:
-    def receive(sender, client, running, **_extra):
-        assert (client, running) == (client_row, ["backup-1"])
+    def receive(sender, client, started, **_extra):
+        assert (client, started) == (client_row, False)
         return 3
 
     heartbeat_received.connect(receive)

@@ -1,0 +1,45 @@
+"""An agent says who it is with every request, and goes on saying so to a server that does not understand it."""
+
+import logging
+import threading
+
+import pytest
+
+from agent import app
+from agent.app import beat_for_ever
+from agent.center import ABOUT_US, Center
+from engine import __version__
+from tests.agent.center import TOKEN, FakeCenter
+from tests.services.ports import wait_until
+
+
+def beat(center: FakeCenter) -> None:
+    threading.Thread(target=beat_for_ever, args=(Center(center.url, TOKEN),), daemon=True).start()
+
+
+def test_the_first_heartbeat_that_arrives_says_that_the_agent_was_started(
+    center: FakeCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "HEARTBEAT_EVERY_S", 0.01)
+    center.answers["heartbeat"] = (404, {"error": "not yet"})
+    beat(center)
+    assert center.beaten.wait(10)
+    center.answers.clear()
+    wait_until(lambda: not center.bodies("heartbeat")[-1]["started"], "the agent to be known as started")
+    said = center.bodies("heartbeat")[0]
+    assert (said["version"], said["running"], said["started"]) == (__version__, [], True)
+    assert said["load"] >= 0
+    assert center.told == ABOUT_US == {"User-Agent": f"backupcenter-agent/{__version__}", "Agent-Protocol": "2"}
+
+
+def test_an_agent_that_is_not_understood_logs_what_to_do_and_goes_on_slowly(
+    center: FakeCenter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "HEARTBEAT_EVERY_S", 3600.0)
+    monkeypatch.setattr(app, "UNSUPPORTED_BEAT_EVERY_S", 0.01)
+    center.answers["heartbeat"] = (426, {"error": "This agent is too old for the server: install version 9."})
+    with caplog.at_level(logging.ERROR):
+        beat(center)
+        wait_until(lambda: len(center.bodies("heartbeat")) > 2, "the agent to try again")
+    center.answers.clear()
+    assert "heartbeat: This agent is too old for the server: install version 9." in caplog.messages
