@@ -7,6 +7,7 @@ control, gossip and mingling are off: the agent's broker account needs to reach 
 import logging
 import os
 import re
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from celery import Celery, signals
 
 from agent.center import AgentUnsupported, Center, CenterError
 from agent.config import AgentConfig
-from agent.job import run_job, running_jobs, stop_children
+from agent.job import hand_back_jobs, is_stopping, kill_children, run_job, running_jobs
 from agent.outbox import deliver_for_ever
 from engine import __version__
 
@@ -26,6 +27,7 @@ JOBS_AT_ONCE = 2
 HEARTBEAT_EVERY_S = 15.0
 # Often enough to be seen by the server as being there.
 UNSUPPORTED_BEAT_EVERY_S = 45.0
+EXIT_AT_ONCE = 128 + signal.SIGTERM
 JOB_NAME = re.compile(r"(backup|recovery)-[0-9]{1,18}")
 
 
@@ -111,4 +113,8 @@ def beat_for_ever(center: Center) -> None:
 
 
 def _stop(**_details: Any) -> None:
-    stop_children()
+    """Let what runs be handed back; told again, end at once."""
+    if is_stopping():
+        kill_children()
+        os._exit(EXIT_AT_ONCE)
+    hand_back_jobs()

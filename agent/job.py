@@ -1,5 +1,6 @@
 """A job from message to outcome: claim it, run the engine in a child process, report, finish."""
 
+import contextlib
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 PACKAGES = Path(__file__).resolve().parent.parent
 
 REPORT_EVERY_S = 2.0
-# How long a cancelled child may take to end by itself, and to end after it was told again.
+# How long a child that is not to go on may take to end by itself, and to end after it was told again.
 TERMINATE_AFTER_S = 5.0
 KILL_AFTER_S = 15.0
 
@@ -40,7 +41,6 @@ class _Observed:
     unreadable: list[dict[str, str]] = field(default_factory=list)
     result: dict[str, Any] | None = None
     error: str | None = None
-    is_cancelled: bool = False
 
 
 def running_jobs() -> list[str]:
@@ -49,13 +49,27 @@ def running_jobs() -> list[str]:
         return sorted({job for job, _attempt in _running})
 
 
-def stop_children() -> None:
-    """End all children, for an agent that is told to stop; their jobs will be tried again."""
+def is_stopping() -> bool:
+    """Return whether the agent was told to stop."""
+    return _stopping.is_set()
+
+
+def hand_back_jobs() -> None:
+    """Take no new job and end all children, for an agent that is told to stop; the server queues their jobs again."""
     _stopping.set()
     with _running_lock:
         children = list(_running.values())
     for child in children:
         child.terminate()
+
+
+def kill_children() -> None:
+    """End all children at once, for an agent that was told twice to stop; the server notices by their leases."""
+    with _running_lock:
+        children = list(_running.values())
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def run_job(center: Center, state: Path, job: str, attempt: int) -> None:
@@ -103,7 +117,8 @@ class _Attempt:
         self._center, self._job, self._attempt = center, job, attempt
         self._observed = _Observed()
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._cancelled_at: float | None = None
+        self._is_cancelled = False
+        self._ending_since: float | None = None
         self._repository = ""
 
     def run(self, specification: dict[str, Any]) -> dict[str, Any] | None:
@@ -175,8 +190,6 @@ class _Attempt:
                 observed.result = said["result"]
             case "error":
                 observed.error = said["error"]
-            case "cancelled":
-                observed.is_cancelled = True
 
     def _tell_progress(self, child: "subprocess.Popen[str]") -> bool:
         try:
@@ -187,20 +200,21 @@ class _Attempt:
             # The work goes on: if the server is back before the lease is over, nothing was lost.
             log.warning("job=%s progress not reported: %s", self._job, error)
             cancel = False
-        if cancel or self._cancelled_at is not None:
+        self._is_cancelled |= cancel
+        if self._is_cancelled or _stopping.is_set():
             self._press(child)
         return True
 
     def _press(self, child: "subprocess.Popen[str]") -> None:
-        """Have a cancelled child end, ever more firmly."""
+        """Have a child end that is not to go on, ever more firmly."""
         now = time.monotonic()
-        if self._cancelled_at is None:
-            self._cancelled_at = now
-            log.info("job=%s is being cancelled", self._job)
+        if self._ending_since is None:
+            self._ending_since = now
+            log.info("job=%s is being ended", self._job)
             child.terminate()
-        elif now - self._cancelled_at > KILL_AFTER_S:
+        elif now - self._ending_since > KILL_AFTER_S:
             os.killpg(child.pid, signal.SIGKILL)
-        elif now - self._cancelled_at > TERMINATE_AFTER_S:
+        elif now - self._ending_since > TERMINATE_AFTER_S:
             child.terminate()
 
     def _report(self, exit_code: int) -> dict[str, Any]:
@@ -218,12 +232,12 @@ class _Attempt:
         observed = self._observed
         if observed.result is not None:
             return ("warnings" if observed.result.get("errors") else "success"), ""
-        if self._cancelled_at is not None:
+        if self._is_cancelled:
             return "cancelled", ""
         if observed.error is not None:
             return "failed", observed.error
         if _stopping.is_set():
-            return "crashed", "the agent was stopped"
+            return "handed_back", "the agent was stopped"
         if exit_code < 0:
             return "crashed", f"the engine's process was ended by signal {-exit_code}"
         return "crashed", f"the engine's process ended without a result (exit status {exit_code})"

@@ -63,7 +63,7 @@ class ProgressView(JobView):
 class FinishView(JobView):
     @extend_schema(operation_id="agent_finish", parameters=[JOB], request=FinishSerializer, responses={200: OpenApiTypes.OBJECT})
     def post(self, request: Request, job: str) -> Response:
-        """End the job with an outcome; "crashed" has it tried again."""
+        """End the job with an outcome; "crashed" and "handed_back" have it tried again."""
         record = self.find(request, job)
         finish_job(record, **self.read(request, FinishSerializer))
         # At once, not with the next tick: its slots are free.

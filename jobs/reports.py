@@ -11,7 +11,7 @@ from rest_framework import serializers
 
 from backupcenter.api.fields import FiniteFloatField, Int32Field, Int64Field, ReportedTextField, ReportedValueField
 from backupcenter.api.text import storable
-from records.lifecycle import CRASHED, OUTCOMES
+from records.lifecycle import CRASHED, HANDED_BACK, OUTCOMES
 
 # Linux' longest path.
 PATH_LENGTH = 4096
@@ -59,7 +59,7 @@ class UnreadableSerializer(serializers.Serializer[Any]):
 
 
 class FinishSerializer(AttemptSerializer):
-    outcome = serializers.ChoiceField([*OUTCOMES, CRASHED])
+    outcome = serializers.ChoiceField([*OUTCOMES, CRASHED, HANDED_BACK])
     error = ReportedTextField(length=ERROR_LENGTH, required=False, default="")
     result = ResultSerializer(required=False, default=dict)
     unreadable = UnreadableSerializer(many=True, required=False, default=list)

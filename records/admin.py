@@ -69,7 +69,7 @@ class JobRecordAdmin(ReadOnlyAdmin):
     """What the lists of backups and recoveries have in common."""
 
     TIMES = ["start_time", "end_time", "duration"]
-    JOB = ["attempt", "published_at", "lease_until", "cancel_requested"]
+    JOB = ["attempt", "handed_back", "published_at", "lease_until", "cancel_requested"]
 
     list_filter = ["state", "client", "queued_at"]
     date_hierarchy = "queued_at"

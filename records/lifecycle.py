@@ -2,7 +2,8 @@
 
     QUEUED ── claim ── RUNNING ── finish ── SUCCESS | WARNINGS | FAILED | CANCELLED
        ▲                  │
-       └── next attempt ──┴── lease ran out, engine died ── LOST (after the last attempt)
+       ├── next attempt ──┼── lease ran out, engine died ── LOST (after the last attempt)
+       └── next attempt ──┴── agent was stopped, and handed it back
 
 Every step is one conditional UPDATE that names state and attempt, and the number of rows it changed is the answer: no lock is
 held and no step can happen twice. What a late agent says about an attempt that is not its own any more is refused.
@@ -20,7 +21,7 @@ from typing import Any
 from dateutil.relativedelta import relativedelta
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, override
@@ -45,6 +46,7 @@ OUTCOMES = {
 # By hold type; the others hold for ever, or by number.
 HOLD_UNITS = {1: relativedelta(days=1), 2: relativedelta(weeks=1), 3: relativedelta(months=1), 4: relativedelta(years=1)}
 CRASHED = "crashed"
+HANDED_BACK = "handed_back"
 UNREADABLE_KEPT = 1000
 _BACKUP_COUNTS = {
     "files_total": "files_total",
@@ -116,13 +118,16 @@ def finish_job(
     result: dict[str, Any] | None = None,
     unreadable: list[dict[str, str]] | None = None,
 ) -> None:
-    """End a running job with an outcome, or retry it if its engine crashed.
+    """End a running job with an outcome, or have it tried again if its engine crashed or its agent was stopped.
 
     Saying the same twice is no error: the answer to the first time may have been lost. Raises StaleAttempt.
     """
     if outcome == CRASHED:
         if not lose_job(record, attempt, error):
             raise StaleAttempt
+        return
+    if outcome == HANDED_BACK:
+        hand_back_job(record, attempt, error)
         return
     state = OUTCOMES[outcome]
     now = timezone.now()
@@ -181,11 +186,9 @@ def lose_job(record: JobRecord, attempt: int, reason: str, *, expired_at: dateti
         common: dict[str, Any] = {"progress": None, "error": reason}
         if expired_at is None:
             common["lease_until"] = None
-        if rows.filter(cancel_requested=True).update(state=State.CANCELLED, end_time=timezone.now(), **common):
-            record.refresh_from_db()
-            _tell(record, Event.Level.WARNING, State.CANCELLED.label, reason)
+        if _cancel_requested(record, rows, common):
             return True
-        if attempt < settings.JOB_ATTEMPTS:
+        if attempt - record.handed_back < settings.JOB_ATTEMPTS:
             lost = rows.update(state=State.QUEUED, attempt=attempt + 1, offered_at=None, published_at=None, **common)
         else:
             lost = rows.update(state=State.LOST, end_time=timezone.now(), **common)
@@ -196,6 +199,23 @@ def lose_job(record: JobRecord, attempt: int, reason: str, *, expired_at: dateti
         if record.state == State.QUEUED:
             _tell(record, Event.Level.INFO, _("is tried again (attempt %(attempt)d)") % {"attempt": record.attempt})
     return True
+
+
+def hand_back_job(record: JobRecord, attempt: int, reason: str) -> None:
+    """Queue a running job again whose agent was told to stop; nothing was lost, so that it may happen any number of times.
+
+    Raises StaleAttempt if the attempt is not running.
+    """
+    with transaction.atomic():
+        rows = _rows(record, State.RUNNING, attempt)
+        common: dict[str, Any] = {"progress": None, "error": reason, "lease_until": None}
+        if _cancel_requested(record, rows, common):
+            return
+        again = {"attempt": attempt + 1, "handed_back": F("handed_back") + 1, "offered_at": None, "published_at": None}
+        if not rows.update(state=State.QUEUED, **again, **common):
+            raise StaleAttempt
+        record.refresh_from_db()
+        _tell(record, Event.Level.INFO, _("was handed back and waits for its agent to be started again"), reason)
 
 
 def lose_expired(now: datetime | None = None) -> int:
@@ -242,6 +262,15 @@ def _runs_already(record: BackupRecord) -> bool:
     """Return whether a run of the record's plan goes on. Its runs stay locked until the transaction ends."""
     runs = BackupRecord.objects.filter(plan_uuid=record.plan_uuid, state__in=ACTIVE_STATES)
     return any(run.state == State.RUNNING and run.pk != record.pk for run in runs.select_for_update().order_by("pk"))
+
+
+def _cancel_requested(record: JobRecord, rows: Any, fields: dict[str, Any]) -> bool:
+    """Whether the running job in `rows` was to be cancelled; then it is, with these fields."""
+    if not rows.filter(cancel_requested=True).update(state=State.CANCELLED, end_time=timezone.now(), **fields):
+        return False
+    record.refresh_from_db()
+    _tell(record, Event.Level.WARNING, State.CANCELLED.label, fields["error"])
+    return True
 
 
 def _take_back(record: JobRecord, attempt: int, said: dict[str, Any]) -> None:

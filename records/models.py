@@ -37,6 +37,8 @@ class JobRecord(models.Model):
     client = models.ForeignKey(Client, models.SET_NULL, null=True, related_name="%(class)ss", verbose_name=_("client"))
     state = models.PositiveSmallIntegerField(_("state"), choices=State.choices, default=State.QUEUED)
     attempt = models.PositiveIntegerField(_("attempt"), default=1)
+    # Of the attempts so far, which then do not count as lost.
+    handed_back = models.PositiveIntegerField(_("attempts that a stopped agent handed back"), default=0)
     queued_at = models.DateTimeField(pgettext_lazy("time", "queued"), auto_now_add=True)
     # Nobody is to begin before; of those that wait, whoever may begin first is the oldest.
     not_before = models.DateTimeField(_("waits until"), null=True, blank=True)

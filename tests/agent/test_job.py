@@ -276,9 +276,25 @@ def test_an_agent_that_stops_claims_nothing_more(
     center: FakeCenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_job, "_stopping", threading.Event())
-    agent_job.stop_children()
+    agent_job.hand_back_jobs()
     run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
     assert center.requests == []
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_an_agent_that_stops_hands_its_jobs_back(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob, monkeypatch: pytest.MonkeyPatch, listens: bool
+) -> None:
+    monkeypatch.setattr(agent_job, "_stopping", threading.Event())
+    center.specification = backup_job(source)
+    thread, pid = stopped_child(center, tmp_path)
+    agent_job.hand_back_jobs()
+    if listens:
+        os.kill(pid, signal.SIGCONT)
+    thread.join(30)
+    assert not thread.is_alive()
+    (report,) = center.bodies("finish")
+    assert (report["outcome"], report["error"]) == ("handed_back", "the agent was stopped")
 
 
 @pytest.mark.parametrize("status", [401, 403])

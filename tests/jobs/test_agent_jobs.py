@@ -46,6 +46,28 @@ def agent(plan) -> APIClient:
     return agent_of(plan.client)
 
 
+def test_handing_a_job_back_is_no_loss_however_often(agent, record, settings) -> None:
+    for attempt in range(1, settings.JOB_ATTEMPTS + 3):
+        assert say(agent, record, "claim", attempt).status_code == 200
+        answer = say(agent, record, "finish", attempt, outcome="handed_back", error="the agent was stopped")
+        assert answer.json() == {"state": State.QUEUED, "attempt": attempt + 1}
+        assert say(agent, record, "finish", attempt, outcome="handed_back").status_code == 409
+    handed_back = attempt
+    for lost in range(1, settings.JOB_ATTEMPTS + 1):
+        assert say(agent, record, "claim", handed_back + lost).status_code == 200
+        answer = say(agent, record, "finish", handed_back + lost, outcome="crashed", error="signal 9")
+    assert answer.json() == {"state": State.LOST, "attempt": handed_back + settings.JOB_ATTEMPTS}
+    lost_events = Event.objects.filter(job=record.job, level=Event.Level.ERROR)
+    assert lost_events.count() == settings.JOB_ATTEMPTS
+
+
+def test_a_job_that_was_to_be_cancelled_is_so_when_it_is_handed_back(agent, record) -> None:
+    say(agent, record, "claim")
+    record.refresh_from_db()
+    lifecycle.cancel_job(record)
+    assert say(agent, record, "finish", outcome="handed_back").json() == {"state": State.CANCELLED, "attempt": 1}
+
+
 def test_a_claim_tells_what_to_do_with_the_keys_and_is_not_kept(agent, record, plan) -> None:
     answer = say(agent, record, "claim")
     assert answer.status_code == 200

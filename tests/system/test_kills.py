@@ -152,6 +152,34 @@ def test_a_killed_redis_is_not_missed_by_a_running_backup_nor_its_job_run_again(
     stage.check(record, attempt=1)
 
 
+def test_a_stopped_agent_hands_its_job_back_which_goes_on_when_it_is_started_again(stage):
+    record, child = stage.begin()
+    stage.agent.popen.terminate()
+    send(signal.SIGCONT, child)
+    assert stage.agent.popen.wait(30) == 0
+    # At once, not when the lease is over, and nothing was lost.
+    waiting = stage.operator.record(record)
+    assert (waiting["state"], waiting["attempt"], waiting["error"]) == (QUEUED, 2, "the agent was stopped")
+    titles = [title for title in stage.operator.events() if f"#{record['id']}:" in title]
+    assert titles[-1].endswith("was handed back and waits for its agent to be started again")
+    assert not any("lost" in title for title in titles)
+    stage.agent = stage.center.agent()
+    stage.check(record, attempt=2)
+
+
+def test_an_agent_that_is_told_twice_to_stop_ends_at_once_and_its_job_is_lost_and_retried(stage):
+    record, child = stage.begin()
+    stage.agent.popen.terminate()
+    wait_until(lambda: "Warm shutdown" in stage.agent.tail(), "the agent to stop")
+    # The engine stands still, so that the agent waits for it.
+    stage.agent.popen.terminate()
+    assert stage.agent.popen.wait(30) == 128 + signal.SIGTERM
+    wait_until(lambda: not is_alive(child), "the engine to end with its agent")
+    stage.operator.wait(record, lambda now: now["state"] == QUEUED, "the job to be queued again", 30)
+    stage.agent = stage.center.agent()
+    stage.check(record, attempt=2)
+
+
 def test_a_job_that_redis_forgot_is_put_on_its_queue_again_and_runs_once(stage):
     stage.agent.stop()
     record = stage.operator.run(stage.plan)
