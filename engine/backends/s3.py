@@ -134,7 +134,7 @@ class S3Store:
     """A bucket, or what lies below a prefix of it."""
 
     parallel_uploads = 4
-    packs_ahead = 2
+    packs_ahead = 1
     settle_s = 0.2
 
     def __init__(
