@@ -6,6 +6,7 @@ Every variable has the prefix `BACKUPCENTER_` and is described in docs/operating
 
 import os
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -41,6 +42,13 @@ def _count(name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise ImproperlyConfigured(f"BACKUPCENTER_{name} must be a whole number above 0")
     return int(text)
+
+
+def _networks(name: str) -> list[IPv4Network | IPv6Network]:
+    try:
+        return [ip_network(text) for text in _list(name)]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"BACKUPCENTER_{name} must hold networks like 169.254.0.0/16, separated by commas") from error
 
 
 def _database(url: str) -> dict[str, object]:
@@ -186,6 +194,9 @@ SECURE_HSTS_SECONDS = _seconds("HSTS", 365 * 86400 if HTTPS else 0)
 # What other hosts below this name speak is not for this server to say.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 X_FRAME_OPTIONS = "DENY"
+
+# Networks of addresses that the server speaks to stores at though it would refuse them (see storage/admission.py).
+STORE_ADDRESSES_ALLOWED = _networks("STORE_ADDRESSES_ALLOWED")
 
 # One Redis per installation: the event fan-out's channel name ignores the database number.
 REDIS_URL = _text("REDIS_URL", "redis://127.0.0.1:6379/0")

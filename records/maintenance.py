@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from engine.backends import open_store
+from engine.backends.patience import Patience
 from engine.commands.check import check
 from engine.commands.forget import forget
 from engine.commands.prune import PruneOptions, prune
@@ -25,7 +25,7 @@ from records.events import emit
 from records.models import Event, MaintenanceRun, State
 from records.publishing import publish_after_commit
 from storage.models import Repository
-from storage.repositories import open_with
+from storage.repositories import open_with, repository_store
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +130,7 @@ def _tell(run: MaintenanceRun, level: int, what: object) -> None:
 
 def _work(run: MaintenanceRun) -> dict[str, Any]:
     row = run.repository
-    store = open_store(row.location, credentials=row.tenant.credentials)
-    repository = open_with(store, row)
+    repository = open_with(repository_store(row, Patience()), row)
     try:
         if run.kind == MaintenanceRun.Kind.FORGET:
             snapshots = [str(snapshot) for snapshot in run.arguments.get("snapshots", [])]

@@ -18,7 +18,7 @@ from backupcenter.api.exceptions import Conflict
 from engine.errors import StoreError
 from storage import probing
 from storage.addresses import clean_address
-from storage.endpoints import require_fitting
+from storage.endpoints import require_endpoint
 from storage.models import Endpoint, Repository, Tenant
 from storage.tenants import new_tenant, refresh_tenants, take_keys
 
@@ -37,8 +37,7 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
         try:
             data["address"] = clean_address(data["address"], is_directory=data["type"] == Endpoint.Type.DIRECTORY)
             endpoint = Endpoint(pk=self.instance.pk, address=data["address"], https=data["https"], type=data["type"])
-            require_fitting(endpoint)
-            probing.check_endpoint(endpoint)
+            require_endpoint(endpoint)
         except (ValueError, StoreError) as error:
             raise forms.ValidationError({"address": str(error)}) from error
         except Conflict as error:

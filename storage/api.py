@@ -13,7 +13,7 @@ from rest_framework.viewsets import GenericViewSet
 from accounts.models import User
 from backupcenter.api.keys import find_by_key
 from backupcenter.api.router import Router
-from engine.errors import StoreError
+from engine.errors import AddressRefused, StoreError
 from storage.endpoints import save_endpoint
 from storage.models import Endpoint, Tenant
 from storage.serializers import EndpointSerializer, NewTenantSerializer, TenantKeysSerializer, TenantSerializer
@@ -78,6 +78,8 @@ class EndpointViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.D
             setattr(endpoint, name, value)
         try:
             save_endpoint(endpoint, check=check)
+        except AddressRefused as error:
+            raise ValidationError({"address": [str(error)]}) from error
         except StoreError as error:
             raise ValidationError(str(error)) from error
         return Response(EndpointSerializer(endpoint).data, status=status)

@@ -4,15 +4,22 @@ from django.utils.translation import gettext as _
 
 from backupcenter.api.exceptions import Conflict
 from storage import probing
+from storage.admission import require_admissible
 from storage.models import Endpoint
 
 
 def save_endpoint(endpoint: Endpoint, *, check: bool = True) -> None:
-    """Store a new or changed endpoint. Raises StoreError if `check` and nothing answers there, Conflict."""
+    """Store a new or changed endpoint (see `require_endpoint`)."""
+    require_endpoint(endpoint, check=check)
+    endpoint.save()
+
+
+def require_endpoint(endpoint: Endpoint, *, check: bool = True) -> None:
+    """Raise if an endpoint cannot be saved as it is: Conflict, AddressRefused, StoreError if `check` and nothing answers there."""
     require_fitting(endpoint)
+    require_admissible(endpoint)
     if check:
         probing.check_endpoint(endpoint)
-    endpoint.save()
 
 
 def require_fitting(endpoint: Endpoint) -> None:

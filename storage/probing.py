@@ -12,19 +12,21 @@ from xml.etree import ElementTree  # what is parsed: see parse_usage  # nosec B4
 import boto3
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse
-from botocore.config import Config
 from botocore.credentials import Credentials as SigningKeys
 from botocore.exceptions import SSLError
 from botocore.httpsession import URLLib3Session
 from django.utils.translation import gettext as _
 
-from engine.backends.connections import is_about_certificate
-from engine.backends.s3 import DEFAULT_REGION, failing_store
+from engine.backends import Credentials
+from engine.backends.connections import is_about_certificate, watch_connections
+from engine.backends.patience import Patience
+from engine.backends.s3 import DEFAULT_REGION, failing_store, s3_client
 from engine.errors import AccessDenied, BucketMissing, StoreError, StoreUnreachable
+from storage.admission import require_own_directory, trust_in
 from storage.models import Endpoint
 
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 15
+# Somebody looks at a page meanwhile.
+PATIENCE = Patience(connect_timeout_s=5, read_timeout_s=15)
 MAX_USAGE_BYTES = 1 << 20
 
 
@@ -43,7 +45,7 @@ def check_endpoint(endpoint: Endpoint) -> None:
     if endpoint.is_directory:
         _check_directory(endpoint.address)
         return
-    answer = _send(AWSRequest("GET", endpoint.url + "/"), endpoint.url)
+    answer = _send(AWSRequest("GET", endpoint.url + "/"), endpoint)
     if answer.status_code >= 500:
         raise StoreUnreachable(
             _("The store at %(url)s answers with status %(status)d.") % {"url": endpoint.url, "status": answer.status_code}
@@ -54,10 +56,10 @@ def describe_tenant(endpoint: Endpoint, access_key: str, secret_key: str) -> Ten
     """Return what the store says about the owner of the keys. Raises StoreError with the store's own code in the message."""
     if endpoint.is_directory:
         return _describe_directory(endpoint.address)
-    username, display_name = _owner(endpoint.url, access_key, secret_key)
+    username, display_name = _owner(endpoint, access_key, secret_key)
     quota, used = None, None
     if endpoint.type == Endpoint.Type.CEPH:
-        quota, used = _usage(endpoint.url, access_key, secret_key)
+        quota, used = _usage(endpoint, access_key, secret_key)
     return TenantDescription(username or access_key, display_name or username or access_key, quota, used)
 
 
@@ -77,22 +79,9 @@ def parse_usage(document: bytes) -> tuple[int | None, int | None]:
     return quota, used
 
 
-def _owner(url: str, access_key: str, secret_key: str) -> tuple[str, str]:
-    with failing_store(url, "the list of buckets"):
-        client = boto3.Session().client(
-            "s3",
-            endpoint_url=url,
-            region_name=DEFAULT_REGION,
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-                retries={"mode": "standard", "max_attempts": 2},
-                connect_timeout=CONNECT_TIMEOUT_S,
-                read_timeout=READ_TIMEOUT_S,
-            ),
-        )
+def _owner(endpoint: Endpoint, access_key: str, secret_key: str) -> tuple[str, str]:
+    with failing_store(endpoint.url, "the list of buckets"):
+        client = s3_client(boto3.Session(), endpoint.url, Credentials(access_key, secret_key), trust_in(endpoint), PATIENCE)
         try:
             owner = client.list_buckets().get("Owner", {})
         finally:
@@ -100,24 +89,25 @@ def _owner(url: str, access_key: str, secret_key: str) -> tuple[str, str]:
     return str(owner.get("ID", ""))[:255], str(owner.get("DisplayName", ""))[:255]
 
 
-def _usage(url: str, access_key: str, secret_key: str) -> tuple[int | None, int | None]:
-    request = AWSRequest("GET", url + "/", params={"usage": ""})
+def _usage(endpoint: Endpoint, access_key: str, secret_key: str) -> tuple[int | None, int | None]:
+    request = AWSRequest("GET", endpoint.url + "/", params={"usage": ""})
     S3SigV4Auth(SigningKeys(access_key, secret_key), "s3", DEFAULT_REGION).add_auth(request)
-    answer = _send(request, url)
+    answer = _send(request, endpoint)
     return parse_usage(answer.content) if answer.status_code == 200 else (None, None)
 
 
-def _send(request: AWSRequest, url: str) -> AWSResponse:
-    """Send one request, without following redirects. Raises StoreUnreachable."""
-    session = URLLib3Session(timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S))
+def _send(request: AWSRequest, endpoint: Endpoint) -> AWSResponse:
+    """Send one request, without following redirects. Raises StoreError."""
+    session = URLLib3Session(timeout=(PATIENCE.connect_timeout_s, PATIENCE.read_timeout_s))
+    watch_connections(session, trust_in(endpoint))
     try:
-        with failing_store(url, "an answer"):
+        with failing_store(endpoint.url, "an answer"):
             try:
                 return session.send(request.prepare())
             except SSLError as error:
                 if is_about_certificate(error):
                     raise
-                raise StoreUnreachable(_("What answers at %(url)s does not speak HTTPS.") % {"url": url}) from error
+                raise StoreUnreachable(_("What answers at %(url)s does not speak HTTPS.") % {"url": endpoint.url}) from error
     finally:
         session.close()
 
@@ -132,6 +122,7 @@ def _number(text: str | None) -> int | None:
 
 
 def _check_directory(path: str) -> None:
+    require_own_directory(path)
     if not os.path.isdir(path):
         raise BucketMissing(_("The directory %(path)s does not exist.") % {"path": path})
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):

@@ -22,6 +22,7 @@ from engine.errors import EngineError, RepositoryExists, StoreError, WrongPasswo
 from engine.keys import DerivedKeys
 from engine.repository import Repository as EngineRepository
 from engine.store import Store
+from storage.admission import require_own_directory, trust_in
 from storage.models import Repository, Tenant
 
 # S3's own rule is narrower; older stores take more than it allows.
@@ -61,9 +62,12 @@ def check_place(tenant: Tenant, bucket: str, prefix: str) -> None:
         raise StoreError(_("%(prefix)r cannot be a prefix in a bucket.") % {"prefix": prefix})
 
 
-def repository_store(row: Repository) -> Store:
-    """Return the store that the repository is kept in."""
-    return open_store(row.location, credentials=row.tenant.credentials, patience=PATIENCE)
+def repository_store(row: Repository, patience: Patience = PATIENCE) -> Store:
+    """Return the store that the repository is kept in. Raises AddressRefused for a directory in which none may be."""
+    endpoint = row.tenant.endpoint
+    if endpoint.is_directory:
+        require_own_directory(endpoint.address)
+    return open_store(row.location, credentials=row.tenant.credentials, trust=trust_in(endpoint), patience=patience)
 
 
 def open_repository(row: Repository) -> EngineRepository:

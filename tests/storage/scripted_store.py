@@ -16,11 +16,12 @@ ERROR = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>said the store<
 
 @dataclass(slots=True)
 class ScriptedStore:
-    """Its answers, as status and body, and the requests that it saw. `address`: host:port."""
+    """Its answers, as status and body, and the requests that it saw. `address`: host:port; `redirect`: status and place."""
 
     address: str = ""
     buckets: tuple[int, str] = (200, BUCKETS.format(id="s3user", name="S3 User"))
     usage: tuple[int, str] = (200, USAGE.format(quota=1099511627776, used=100000))
+    redirect: tuple[int, str] | None = None
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def refuse(self, status: int, code: str) -> None:
@@ -39,8 +40,15 @@ def scripted_store() -> Iterator[ScriptedStore]:
         def do_GET(self) -> None:
             store.requests.append((self.path, dict(self.headers)))
             status, body = store.usage if "usage" in self.path else store.buckets
+            if store.redirect is not None:
+                # With all that a store can say to send somebody elsewhere.
+                status, place = store.redirect
+                body = f"<Error><Code>PermanentRedirect</Code><Endpoint>{place}</Endpoint><Region>eu-west-1</Region></Error>"
             content = body.encode()
             self.send_response(status)
+            if store.redirect is not None:
+                self.send_header("Location", store.redirect[1])
+                self.send_header("x-amz-bucket-region", "eu-west-1")
             self.send_header("Content-Type", "application/xml")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
