@@ -162,14 +162,18 @@ def read_traits(descriptor: int) -> Traits:
     return Traits(status.st_uid, status.st_gid, bool(read_xattrs(descriptor)))
 
 
+class OwnerNotSet(PermissionError):
+    """An entry stays its restorer's, who may not give files away."""
+
+
 def apply_metadata(
     node: Node, path: bytes, *, descriptor: int | None = None, traits: Traits | None = None
 ) -> list[OSError]:
     """Give owner, extended attributes, mode and times of `node` to `path`, and return what could not be set.
 
     `descriptor`, an open file of the same entry, saves path look-ups; `traits`, what the entry is known to have, saves giving and
-    taking away what need not be. Owners are numeric, as restic restores them; only root can give files away, so for others a
-    refusal to change the owner is no failure. A directory's times hold only if this is called after its entries were made.
+    taking away what need not be. Owners are numeric, as restic restores them; for whoever may not give files away that
+    is an OwnerNotSet. A directory's times hold only if this is called after its entries were made.
     """
     failures: list[OSError] = []
     target: bytes | int = path if descriptor is None else descriptor
@@ -184,8 +188,8 @@ def apply_metadata(
         else:
             os.lchown(path, node.uid, node.gid)
     except OSError as error:
-        if not (error.errno == errno.EPERM and os.geteuid() != 0):
-            failures.append(error)
+        is_others = error.errno == errno.EPERM and os.geteuid() != 0
+        failures.append(OwnerNotSet(*error.args) if is_others else error)
         # What ran as its owner must not run as whoever restores it.
         permissions &= ~(stat.S_ISUID | stat.S_ISGID)
     # Users' attributes need the right to write, which the mode may take away.

@@ -27,6 +27,7 @@ MISSING: dict[str, str | None] = {
     "ceph": "Ceph's programs are missing: " + ", ".join(missing_programs()) if missing_programs() else None,
     "postgres": None if postgres_programs() else "PostgreSQL's programs are not installed",
     "browser": None if shutil.which("chromium") else "Chromium is not installed",
+    "systemd": None if shutil.which("systemd-analyze") else "systemd is not installed",
     "gettext": None if shutil.which("xgettext") else "gettext is not installed",
     "root": None if os.geteuid() == 0 else "the tests do not run as root",
 }

@@ -24,6 +24,7 @@ from engine.commands.ls import find_node
 from engine.errors import Cancelled, DataDamaged, EngineError, PathNotFound
 from engine.filter import compile_patterns
 from engine.locks import hold_lock_if_allowed
+from engine.metadata import OwnerNotSet
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
 from engine.restorer.pieces import TaskResult, verify_pieces, write_pieces
@@ -121,7 +122,7 @@ class _Restore:
         self.directories: list[tuple[Path, Metadata]] = []
         self.specials: list[tuple[Path, Outline]] = []
         self.links: list[tuple[Path, Path]] = []
-        self.files = self.bytes_planned = self.skipped = self.verified = 0
+        self.files = self.bytes_planned = self.skipped = self.verified = self.owners_not_set = 0
         self._large: list[tuple[Path, Metadata]] = []
         self._unfinished: set[Path] = set()
         self._working: set[Future[TaskResult]] = set()
@@ -145,6 +146,7 @@ class _Restore:
             if verify:
                 self.verify([piece for piece in written if shown(piece.path) not in self._failed])
             self.finish_directories()
+            self.tell_owners()
             self.meter.report()
         finally:
             self.remove_unfinished()
@@ -317,10 +319,19 @@ class _Restore:
         for path, metadata in reversed(self.directories):
             self.apply_metadata(path, metadata)
 
+    def tell_owners(self) -> None:
+        """Tell once of all entries that could not be given to their owners: it is one cause, and may be all of them."""
+        if self.owners_not_set:
+            reason = f"{self.owners_not_set} entries belong to user {os.geteuid()}, who restored them, and not to their owners"
+            self.warn(self.target.directory, f"metadata: {reason}: giving files away takes root or CAP_CHOWN")
+
     def apply_metadata(self, path: Path, metadata: Metadata, descriptor: int | None = None) -> None:
         try:
             for failure in self.target.apply_metadata(path, metadata.node(), descriptor):
-                self.warn(shown(path), f"metadata: {failure.strerror}")
+                if isinstance(failure, OwnerNotSet):
+                    self.owners_not_set += 1
+                else:
+                    self.warn(shown(path), f"metadata: {failure.strerror}")
         except (EngineError, OSError) as error:
             self.warn(shown(path), f"metadata: {_reason(error)}")
 
@@ -360,6 +371,7 @@ class _Restore:
         except BrokenProcessPool as error:
             raise EngineError("a process of the restore was killed") from error
         self.meter.files_done += result.files_done
+        self.owners_not_set += result.owners_not_set
         self.meter.bytes_done += result.bytes_written
         for path, reason in result.failures:
             self.report(path, reason)

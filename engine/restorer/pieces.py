@@ -16,6 +16,7 @@ from operator import attrgetter
 
 from engine.blob import BlobLocation, BlobType
 from engine.errors import DataDamaged, EngineError, FileMissing
+from engine.metadata import OwnerNotSet
 from engine.ranges import PackRange, pack_ranges
 from engine.readahead import map_ahead
 from engine.repository import Repository
@@ -36,6 +37,7 @@ class TaskResult:
 
     bytes_written: int = 0
     files_done: int = 0
+    owners_not_set: int = 0
     failures: list[tuple[bytes, str]] = field(default_factory=list)
     warnings: list[tuple[bytes, str]] = field(default_factory=list)
 
@@ -105,7 +107,10 @@ def _write_piece(blobs: "_BlobReader", target: Target, piece: Piece, result: Tas
             os.truncate(descriptor, piece.size)
         _write_content(blobs, descriptor, piece)
         for error in target.apply_metadata_to_new(piece.path, node, descriptor):
-            result.warnings.append((shown(piece.path), f"metadata: {error.strerror}"))
+            if isinstance(error, OwnerNotSet):
+                result.owners_not_set += 1
+            else:
+                result.warnings.append((shown(piece.path), f"metadata: {error.strerror}"))
     except BaseException:
         # What is not complete must not be there for a later restore to keep as newer than the snapshot.
         with contextlib.suppress(OSError):
