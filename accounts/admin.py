@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -14,13 +14,15 @@ from knox.models import AuthToken
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+import accounts.audit.admin  # noqa: F401 - registers its page
 from accounts.managing import (
     LastAdministrator,
     end_tokens,
     is_administrator_left_without,
     require_another_administrator,
 )
-from accounts.models import Token, User
+from accounts.models import Session, Token, User
+from accounts.sessions import digest
 from backupcenter.console import tell_done
 
 # Roles take the place of groups; the page of tokens is our own.
@@ -76,22 +78,51 @@ class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
         return deleted, counts, permissions, protected
 
 
-@admin.register(Token)
-class TokenAdmin(ModelAdmin):
-    """Tokens, to see and to revoke; the token itself is known to nobody.
+class EndingAdmin(ModelAdmin):
+    """What an account is logged in with, to see and to end. Its key is known to nobody but its owner.
 
     The list holds all there is to see, so nothing links to a page whose address would be the token's digest.
     """
 
-    list_display = ["user", "created", "expiry"]
     list_display_links = None
     list_filter = ["user"]
     search_fields = ["user__username"]
     list_select_related = ["user"]
-    fields = ["user", "created", "expiry"]
+    actions = ["end"]
+
+    @admin.action(description=_("End the selected ones at once"), permissions=["delete"])
+    def end(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for row in queryset:
+            tell_done(self, request, row, _("%(ended)s has ended."), ended=row)
+            row.delete()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Token | None = None) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(Token)
+class TokenAdmin(EndingAdmin):
+    """Tokens of the API."""
+
+    list_display = ["user", "created", "expiry"]
+    fields = ["user", "created", "expiry"]
+
+
+@admin.register(Session)
+class SessionAdmin(EndingAdmin):
+    """Who is logged in to the console, and from where."""
+
+    list_display = ["user", "address", "browser", "began_at", "expire_date", "is_own"]
+    fields = ["user", "address", "browser", "began_at", "expire_date"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
+        own = Q(session_key=digest(request.session.session_key or ""))
+        rows: QuerySet[Session] = Session.objects.live().filter(user__isnull=False).annotate(own=own)
+        return rows
+
+    @admin.display(description=_("this one"), boolean=True)
+    def is_own(self, session: Any) -> bool:
+        return bool(session.own)

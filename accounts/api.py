@@ -59,6 +59,7 @@ class LoginView(APIView):
     renderer_classes = [JSONRenderer]
     schema_tags = ["login"]
     error_statuses = {401, 429}
+    audited_reads = {"get"}
 
     @extend_schema(
         operation_id="login_by_query",

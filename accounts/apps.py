@@ -9,4 +9,9 @@ class AccountsConfig(AppConfig):
     verbose_name = _("accounts")
 
     def ready(self) -> None:
+        from accounts import sessions
+        from accounts.audit import acts
+
         redact_access_logs()
+        sessions.watch()
+        acts.watch()

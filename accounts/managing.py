@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from knox.models import AuthToken
 
-from accounts.models import User
+from accounts.models import Session, User
 from backupcenter.api.exceptions import Conflict
 
 
@@ -30,7 +30,8 @@ def change_account(
 ) -> None:
     """Change of an account what is given, all or nothing. Raises LastAdministrator.
 
-    A new password ends the account's tokens, except for `keep` (the one that the request came with). `digest`: MD5 hex.
+    A new password ends the account's tokens, except for `keep` (the one that the request came with), and its sessions in the
+    console; one that the request came with begins anew (`update_session_auth_hash`). `digest`: MD5 hex.
     """
     with transaction.atomic():
         if user.is_administrator and (role not in (None, User.Role.ADMINISTRATOR) or is_active is False):
@@ -47,6 +48,7 @@ def change_account(
             user.set_password_digest(digest)
             fields.append("password")
             end_tokens(user, keep)
+            Session.objects.filter(user=user).delete()
         user.save(update_fields=fields)
 
 

@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.contrib.auth.hashers import acheck_password, check_password, make_password
 from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.sessions.base_session import AbstractBaseSession, BaseSessionManager
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from knox.models import AuthToken
 
@@ -66,6 +68,7 @@ class User(AbstractUser):
         if self.has_new_password:
             # A new password ends what was opened with the old one, whichever page or command it comes from.
             AuthToken.objects.filter(user=self).delete()
+            Session.objects.filter(user=self).delete()
             self.has_new_password = False
 
     def has_perm(self, perm: str, obj: Any = None) -> bool:
@@ -133,3 +136,101 @@ class Token(AuthToken):
 
     def __str__(self) -> str:
         return f"{self.user} ({self.created:%Y-%m-%d %H:%M})"
+
+
+class SessionQuerySet(models.QuerySet["Session"]):
+    def live(self) -> "SessionQuerySet":
+        return self.filter(expire_date__gt=timezone.now())
+
+
+class Session(AbstractBaseSession):
+    """Somebody's being logged in to the console; see `accounts.sessions` for what its key and data are.
+
+    `browser`: what it called itself.
+    """
+
+    user = models.ForeignKey(User, models.CASCADE, null=True, related_name="+", verbose_name=_("account"))
+    address = models.GenericIPAddressField(_("address"), null=True)
+    browser = models.CharField(_("browser"), max_length=200, blank=True)
+    began_at = models.DateTimeField(_("began at"), null=True)
+
+    objects: ClassVar[Any] = BaseSessionManager.from_queryset(SessionQuerySet)()
+
+    class Meta:
+        verbose_name = _("session")
+        verbose_name_plural = _("sessions")
+        ordering = ["-began_at"]
+
+    def __str__(self) -> str:
+        return f"{self.user or '-'} ({self.address or '-'})"
+
+    @classmethod
+    def get_session_store_class(cls) -> Any:
+        from accounts.sessions import SessionStore
+
+        return SessionStore
+
+
+class AppendOnly(Exception):
+    """The audit log is added to, and not changed."""
+
+
+class AuditQuerySet(models.QuerySet["AuditEntry"]):
+    """Rows to read; the only ones that go are older than the settings keep them (`accounts.housekeeping`)."""
+
+    def update(self, **fields: Any) -> int:
+        raise AppendOnly
+
+    def bulk_update(self, *entries: Any, **options: Any) -> int:
+        raise AppendOnly
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        raise AppendOnly
+
+
+class AuditEntry(models.Model):
+    """One thing that somebody did, or was refused.
+
+    `actor` is a name and no key: an entry outlives the account. `objects`: of each the model, id, name, what happened to it and the
+    names of the fields that changed; `unnamed` counts those that were too many to name. `status`: of the HTTP answer.
+    """
+
+    class Via(models.TextChoices):
+        API = "api", _("API")
+        CONSOLE = "console", _("console")
+        COMMAND = "command", _("command")
+
+    class Outcome(models.TextChoices):
+        DONE = "done", _("done")
+        REFUSED = "refused", _("refused")
+        INVALID = "invalid", _("not valid")
+        FAILED = "failed", _("failed")
+
+    time = models.DateTimeField(_("time"), default=timezone.now, db_index=True)
+    actor = models.CharField(_("who"), max_length=150, blank=True, db_index=True)
+    address = models.GenericIPAddressField(_("address"), null=True, blank=True)
+    via = models.CharField(_("by way of"), max_length=8, choices=Via.choices)
+    action = models.CharField(_("action"), max_length=150)
+    path = models.CharField(_("path"), max_length=500, blank=True)
+    outcome = models.CharField(_("outcome"), max_length=8, choices=Outcome.choices)
+    status = models.PositiveSmallIntegerField(_("HTTP status"), null=True)
+    touched = models.JSONField(_("objects"), default=list)
+    unnamed = models.PositiveIntegerField(_("further objects"), default=0)
+
+    objects: ClassVar[Any] = AuditQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("audit entry")
+        verbose_name_plural = _("audit log")
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.actor or '-'}: {self.action} ({self.get_outcome_display()})"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise AppendOnly
+        super().save(*args, **{**kwargs, "force_insert": True})
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise AppendOnly

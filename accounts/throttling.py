@@ -5,6 +5,7 @@ back. The counters live in the cache; when the cache is away, logging in still w
 """
 
 import hashlib
+import ipaddress
 import logging
 
 from django.conf import settings
@@ -15,6 +16,8 @@ from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from accounts.audit.acts import current_act, note_attempt
+
 log = logging.getLogger(__name__)
 
 # An address may fail more often with many names than with one: an office shares an address.
@@ -23,7 +26,8 @@ NAMES_PER_ADDRESS = 5
 
 def count_attempt(request: HttpRequest | Request, username: str) -> None:
     """Count an attempt to log in. Raises Throttled (429) when there were too many."""
-    address = _address(request)
+    note_attempt(username)
+    address = client_address(request)
     limit = settings.LOGIN_ATTEMPTS
     try:
         by_name = _increment(_key(address, username))
@@ -31,13 +35,16 @@ def count_attempt(request: HttpRequest | Request, username: str) -> None:
     except (RedisError, OSError) as error:
         log.warning("attempts to log in are not counted, the cache is away: %s", type(error).__name__)
         return
-    if by_name > limit or by_address > limit * NAMES_PER_ADDRESS:
+    excess = max(by_name - limit, by_address - limit * NAMES_PER_ADDRESS)
+    if excess > 0:
+        if act := current_act():
+            act.is_repeated = excess > 1
         raise Throttled(wait=settings.LOGIN_WINDOW_S)
 
 
 def forget_attempts(request: HttpRequest | Request, username: str) -> None:
     """Take back what `count_attempt` counted, after a success."""
-    address = _address(request)
+    address = client_address(request)
     try:
         cache.delete(_key(address, username))
         cache.decr(_key(address))
@@ -48,9 +55,14 @@ def forget_attempts(request: HttpRequest | Request, username: str) -> None:
         log.warning("attempts to log in are not counted, the cache is away")
 
 
-def _address(request: HttpRequest | Request) -> str | None:
+def client_address(request: HttpRequest | Request) -> str | None:
+    """Return the address that a request comes from, None if it comes from none (a local socket)."""
     # It reads nothing but META, which both kinds of request have.
-    return BaseThrottle().get_ident(request)  # type: ignore[arg-type]
+    text = BaseThrottle().get_ident(request)  # type: ignore[arg-type]
+    try:
+        return str(ipaddress.ip_address(text or ""))
+    except ValueError:
+        return None
 
 
 def _increment(key: str) -> int:

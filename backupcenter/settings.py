@@ -127,6 +127,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # The last, so that it knows who asks and sees what the view itself answers.
+    "accounts.audit.requests.audit",
 ]
 
 ROOT_URLCONF = "backupcenter.urls"
@@ -166,6 +168,13 @@ LOGIN_REDIRECT_URL = "admin:index"
 # What a role may see and change in the console: viewers see these, operators change the latter.
 VIEWED_APPS = ["storage", "clients"]
 OPERATED_APPS = ["jobs", "records"]
+# Whose objects the audit log names when they change.
+AUDITED_APPS = ["accounts", *VIEWED_APPS, *OPERATED_APPS]
+# The database keeps what is younger than 30 days from everybody (`accounts.audit.append_only`).
+AUDIT_KEEP_DAYS = _seconds("AUDIT_KEEP_DAYS", 365)
+if 0 < AUDIT_KEEP_DAYS < 30:
+    raise ImproperlyConfigured("BACKUPCENTER_AUDIT_KEEP_DAYS must be 0 (for ever) or at least 30")
+SESSION_ENGINE = "accounts.sessions"
 # GET /login has the password's digest in its address; POST has not.
 LOGIN_BY_GET = _flag("LOGIN_BY_GET", True)
 # So many failures within the window (seconds), for one name from one address.

@@ -62,6 +62,7 @@ class HeartbeatView(APIView):
     permission_classes = [IsAgent]
     schema_tags = ["agent"]
     error_statuses = {426}
+    is_audited = False
 
     @extend_schema(operation_id="agent_heartbeat", request=HeartbeatSerializer, responses={200: HeartbeatAnswerSerializer})
     def post(self, request: Request) -> Response:

@@ -28,6 +28,8 @@ class JobView(APIView):
     permission_classes = [IsAgent]
     schema_tags = ["agent"]
     error_statuses = {426}
+    # Records and events tell of it.
+    is_audited = False
 
     def find(self, request: Request, job: str) -> JobRecord:
         record = find_job(authenticated_client(request), job)

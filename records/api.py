@@ -57,6 +57,7 @@ class BackupRecordViewSet(RecordViewSet):
     serializer_class = BackupRecordSerializer
     filterset_class = BackupRecordFilter
     schema_tags = ["backup record"]
+    audited_reads = {"download"}
     error_statuses = {502}
 
     @extend_schema(

@@ -2,6 +2,7 @@
 
 from celery import shared_task
 
+from accounts.housekeeping import delete_expired
 from records.housekeeping import delete_old_events
 from records.maintenance import run_maintenance
 from records.pruning import request_due_prunes
@@ -16,5 +17,6 @@ def run_maintenance_task(number: int, attempt: int) -> None:
 @shared_task(name="records.housekeep")
 def housekeep() -> None:
     delete_old_events()
+    delete_expired()
     forget_expired()
     request_due_prunes()

@@ -116,6 +116,8 @@ class TenantViewSet(mixins.ListModelMixin, GenericViewSet[Tenant]):
     pagination_class = None
     filter_backends: list[Any] = []
     schema_tags = ["tenant"]
+    # Administrators are given secret keys.
+    audited_reads = {"list", "retrieve"}
 
     def get_object(self) -> Tenant:
         address = self.request.query_params.get("endpoint")

@@ -88,6 +88,17 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """The test database, which Django must be able to empty: of the audit log it would refuse that."""
+    from django.db import connection
+
+    from accounts.audit.append_only import remove
+
+    with django_db_blocker.unblock(), connection.schema_editor() as editor:
+        remove(None, editor)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _cheap_keys() -> Iterator[None]:
     """The keys of new repositories take no time to derive, neither here nor in the programs that a test lets open them."""

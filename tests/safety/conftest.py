@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from knox.models import AuthToken
 
-from accounts.models import User
+from accounts.models import AuditEntry, User
 from clients.joining import join
 from clients.models import Client, JoinToken
 from jobs.models import BackupPlan
@@ -38,6 +38,7 @@ class World:
     event: Event
     run: MaintenanceRun
     join_token: JoinToken
+    entry: AuditEntry
     authorization: dict[str, str]
 
     def address(self, route: str, account: str) -> str:
@@ -45,6 +46,7 @@ class World:
         endpoint = quote(self.plan.tenant.endpoint.address, safe="")
         keys = {
             "/api/account/<username>": account,
+            "/api/audit/<pk>": str(self.entry.pk),
             "/api/endpoint/<address>": endpoint,
             "/api/tenant/<username>": f"{quote(self.plan.tenant.username)}?endpoint={endpoint}",
             "/api/client/<ipv4>": str(self.plan.client.ipv4),
@@ -81,6 +83,7 @@ def world(db: None, account: Callable[[str], User], tmp_path: Path) -> World:
         event=Event.objects.latest("pk"),
         run=run,
         join_token=JoinToken.issue(plan.client)[0],
+        entry=AuditEntry.objects.create(actor="stranger", action="login", via="api", outcome="done"),
         authorization={
             **{name: f"Token {token[name]}" for name in PEOPLE},
             "agent": f"Agent {plan.client.issue_token()}",

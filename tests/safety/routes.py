@@ -36,6 +36,9 @@ API: dict[str, str | Account] = {
     "GET /api/account/<username>": Account(refusal=404),
     "PUT /api/account/<username>": Account(refusal=403),
     "DELETE /api/account/<username>": ADMINISTRATOR,
+    "GET /api/audit": ADMINISTRATOR,
+    "GET /api/audit/<pk>": ADMINISTRATOR,
+    "GET /api/audit/export": ADMINISTRATOR,
     "GET /api/endpoint": VIEWER,
     "POST /api/endpoint": ADMINISTRATOR,
     "GET /api/endpoint/<address>": VIEWER,
@@ -95,6 +98,8 @@ class Pages:
 PAGES = {
     "accounts_user": Pages(look=ADMINISTRATOR, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
     "accounts_token": Pages(look=ADMINISTRATOR, delete=ADMINISTRATOR),
+    "accounts_session": Pages(look=ADMINISTRATOR, delete=ADMINISTRATOR),
+    "accounts_auditentry": Pages(look=ADMINISTRATOR),
     "storage_endpoint": Pages(look=VIEWER, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
     "storage_tenant": Pages(look=VIEWER, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
     # A repository is changed by nobody: all its fields are to read. It may be forgotten.
@@ -111,6 +116,10 @@ PAGES = {
 
 ACTIONS = {
     "accounts_user.end_tokens": ADMINISTRATOR,
+    "accounts_token.end": ADMINISTRATOR,
+    "accounts_session.end": ADMINISTRATOR,
+    "accounts_auditentry.export_csv": ADMINISTRATOR,
+    "accounts_auditentry.export_lines": ADMINISTRATOR,
     "storage_endpoint.verify": ADMINISTRATOR,
     "storage_tenant.refresh": ADMINISTRATOR,
     "clients_client.issue_join_token": ADMINISTRATOR,

@@ -329,5 +329,5 @@ def test_a_list_takes_a_fixed_number_of_queries(api, endpoint, rows, django_asse
     for number in range(rows):
         Tenant.objects.create(endpoint=endpoint, username=f"user{number}", **KEYS)
     client = api("administrator")
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(4):
         assert len(client.get("/api/tenant").json()) == rows
