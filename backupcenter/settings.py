@@ -30,11 +30,15 @@ def _list(name: str, default: str = "") -> list[str]:
     return [item.strip() for item in _text(name, default).split(",") if item.strip()]
 
 
-def _seconds(name: str, default: int) -> int:
+def _number(name: str, default: int, unit: str = "") -> int:
     try:
         return int(_text(name, str(default)))
     except ValueError as error:
-        raise ImproperlyConfigured(f"BACKUPCENTER_{name} must be a whole number of seconds") from error
+        raise ImproperlyConfigured(f"BACKUPCENTER_{name} must be a whole number{unit}") from error
+
+
+def _seconds(name: str, default: int) -> int:
+    return _number(name, default, " of seconds")
 
 
 def _count(name: str, default: int) -> int:
@@ -73,8 +77,18 @@ def _database(url: str) -> dict[str, object]:
             "PASSWORD": unquote(parts.password or ""),
             "HOST": unquote(parts.hostname or ""),
             "PORT": str(parts.port or ""),
-            # Under ASGI a persistent connection would belong to a thread that may never come back.
+            # Under ASGI a persistent connection would belong to a thread that never comes back; so they are kept in a pool.
             "CONN_MAX_AGE": 0,
+            "CONN_HEALTH_CHECKS": True,
+            "OPTIONS": {
+                "pool": {
+                    "min_size": 1,
+                    "max_size": _number("DATABASE_CONNECTIONS", 20),
+                    "timeout": 10,
+                    # A pool that goes on trying waits longer each time, and would be late to notice that the database is back.
+                    "reconnect_timeout": 2,
+                }
+            },
         }
     raise ImproperlyConfigured("BACKUPCENTER_DATABASE_URL must begin with sqlite:// or postgres://")
 

@@ -81,11 +81,12 @@ class Installation:
         self.port, self.redis_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.redis_password = secrets.token_urlsafe(12)
+        self.database_url = database_url or f"sqlite://{directory / 'center.sqlite3'}"
         self.redis_url = f"redis://:{self.redis_password}@127.0.0.1:{self.redis_port}/0"
         self.processes: list[Process] = []
         named = {
             "SECRET_KEY": secrets.token_urlsafe(32),
-            "DATABASE_URL": database_url or f"sqlite://{directory / 'center.sqlite3'}",
+            "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "PUBLIC_URL": self.url,
             **settings,
