@@ -280,7 +280,11 @@ SPECTACULAR_SETTINGS = {
     ],
     "SCHEMA_PATH_PREFIX": "/api/",
     "ENUM_GENERATE_CHOICE_DESCRIPTION": True,
-    "ENUM_NAME_OVERRIDES": {"RecordState": "records.models.State", "PlanState": "jobs.models.BackupPlan.State"},
+    "ENUM_NAME_OVERRIDES": {
+        "RecordState": "records.models.State",
+        "PlanState": "jobs.models.BackupPlan.State",
+        "EndpointType": "storage.models.Endpoint.Type",
+    },
 }
 
 EVENTSTREAM_STORAGE_CLASS = "django_eventstream.storage.DjangoModelStorage"

@@ -54,7 +54,7 @@ class ClientForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Client
-        fields = ["hostname", "ipv4", "ipv6", "root"]
+        fields = ["hostname", "ipv4", "ipv6", "root", "max_jobs"]
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -92,7 +92,7 @@ class ClientAdmin(ModelAdmin):
     list_filter = [OnlineFilter, "version", "os"]
     search_fields = ["hostname", "ipv6", "os"]
     readonly_fields = ["os", "version", "agent", "load", "running_jobs", "last_seen", "created_at"]
-    fields = ["hostname", "ipv4", "ipv6", "root", *readonly_fields]
+    fields = ["hostname", "ipv4", "ipv6", "root", "max_jobs", *readonly_fields]
     actions = ["issue_join_token", "revoke_agent"]
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> Any:

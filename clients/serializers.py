@@ -5,7 +5,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from backupcenter.api.fields import MAX_INT64, FiniteFloatField, Ipv4Field, Ipv6Field, ReportedTextField, UnixTimeField
+from backupcenter.api.fields import MAX_INT64, FiniteFloatField, Int32Field, Ipv4Field, Ipv6Field, ReportedTextField, UnixTimeField
 from clients.compatibility import AgentStatus
 from clients.models import Client, validate_hostname, validate_root
 
@@ -30,6 +30,7 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
         validators=[validate_root],
         help_text=_("What relative paths of plans are relative to."),
     )
+    max_jobs = Int32Field(min_value=1, required=False, allow_null=True, help_text=_("Jobs at once; null: as the settings say."))
     online = serializers.BooleanField(read_only=True)
     last_seen = UnixTimeField(read_only=True, allow_null=True)
 
@@ -46,7 +47,7 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
     class Meta:
         model = Client
         told = ["online", "last_seen", "version", "os", "protocol", "agent_status", "load", "running"]
-        fields = ["id", "ipv4", "ipv6", "hostname", "root", *told]
+        fields = ["id", "ipv4", "ipv6", "hostname", "root", "max_jobs", *told]
         read_only_fields = ["id", "version", "os", "protocol"]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -19,6 +20,7 @@ from backupcenter.api.exceptions import Conflict
 from backupcenter.console import tell_done
 from records.deleting import delete_backup_record, delete_recovery_record
 from records.display import (
+    NOTHING,
     duration_text,
     job_link,
     plan_link,
@@ -31,6 +33,7 @@ from records.display import (
 )
 from records.lifecycle import cancel_job
 from records.models import BackupRecord, Event, JobRecord, MaintenanceRun, RecoveryRecord, State
+from records.slots import explain_waiting
 
 # Every state has its place, if no colour: of one that is missing the list would show the number.
 STATE_COLOURS = {
@@ -65,11 +68,20 @@ class ReadOnlyAdmin(ModelAdmin):
         return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
 
 
+class JobList(ChangeList):
+    """A page of a list, with what its queued jobs wait for."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        explain_waiting(self.result_list)
+
+
 class JobRecordAdmin(ReadOnlyAdmin):
     """What the lists of backups and recoveries have in common."""
 
     TIMES = ["start_time", "end_time", "duration"]
-    JOB = ["attempt", "handed_back", "published_at", "lease_until", "cancel_requested"]
+    JOB = ["attempt", "handed_back", "not_before", "offered_at", "published_at", "lease_until", "cancel_requested"]
 
     list_filter = ["state", "client", "queued_at"]
     date_hierarchy = "queued_at"
@@ -111,6 +123,18 @@ class JobRecordAdmin(ReadOnlyAdmin):
     def shown_state(self, record: JobRecord) -> tuple[int, str]:
         return record.state, record.get_state_display()
 
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        return JobList
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        record = super().get_object(request, object_id, from_field)
+        explain_waiting([record] if record else [])
+        return record
+
+    @admin.display(description=_("waits, since"))
+    def waits(self, record: JobRecord) -> str:
+        return record.waits_for or NOTHING
+
     @admin.display(description=_("duration"), ordering="duration_s")
     def duration(self, record: JobRecord) -> str:
         return duration_text(record.duration_s)
@@ -150,6 +174,7 @@ class BackupRecordAdmin(JobRecordAdmin):
         "plan_name",
         "client",
         "shown_state",
+        "waits",
         "queued_at",
         "start_time",
         "duration",
@@ -163,7 +188,7 @@ class BackupRecordAdmin(JobRecordAdmin):
     search_fields = ["plan_name", "plan_uuid", "client__hostname", "snapshot", "error"]
     delete = staticmethod(delete_backup_record)
     fieldsets = [
-        (None, {"fields": ["plan", "client", "repository", "state", "error", "unreadable_files", "shown_progress"]}),
+        (None, {"fields": ["plan", "client", "repository", "state", "waits", "error", "unreadable_files", "shown_progress"]}),
         (_("Times"), {"fields": ["queued_at", "scheduled_at", "is_late", *JobRecordAdmin.TIMES, "hold_until"]}),
         (_("Data"), {"fields": ["selection", "snapshot", "files_total", "files_new", "files_changed", "files_unmodified"]}),
         (_("Sizes"), {"fields": ["read", "added", "stored"]}),
@@ -204,6 +229,7 @@ class RecoveryRecordAdmin(JobRecordAdmin):
         "client",
         "backup_record",
         "shown_state",
+        "waits",
         "queued_at",
         "start_time",
         "duration",
@@ -215,7 +241,7 @@ class RecoveryRecordAdmin(JobRecordAdmin):
     search_fields = ["backup_record__plan_name", "client__hostname", "recovery_data", "error"]
     delete = staticmethod(delete_recovery_record)
     fieldsets = [
-        (None, {"fields": ["backup_record", "client", "state", "error", "unreadable_files", "shown_progress"]}),
+        (None, {"fields": ["backup_record", "client", "state", "waits", "error", "unreadable_files", "shown_progress"]}),
         (_("Times"), {"fields": ["queued_at", *JobRecordAdmin.TIMES]}),
         (_("Data"), {"fields": ["selection", "files_restored", "files_skipped", "files_verified", "restored"]}),
         (_("Job"), {"fields": JobRecordAdmin.JOB}),

@@ -24,6 +24,7 @@ from records.filters import BackupRecordFilter, RecoveryRecordFilter
 from records.lifecycle import cancel_job
 from records.models import BackupRecord, RecoveryRecord
 from records.serializers import BackupRecordSerializer, DirectorySerializer, RecoveryRecordSerializer
+from records.slots import explain_waiting
 
 PATH = OpenApiParameter(
     "path", str, default="/", description="Absolute path inside the backup, percent-encoded: a listing's `path_raw`."
@@ -36,6 +37,11 @@ class RecordViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericVie
 
     pagination_class = RecordPagination
     lookup_value_regex = ID_PATTERN
+
+    def paginate_queryset(self, queryset: Any) -> Any:
+        page = super().paginate_queryset(queryset)
+        explain_waiting(page or [])
+        return page
 
     @extend_schema(request=None, description="Cancels at once what is queued, soon what runs; 409 if it has ended.")
     @action(detail=True, methods=["post"])

@@ -8,7 +8,8 @@ from rest_framework import serializers
 
 from backupcenter.api.fields import UnixTimeField
 from clients.serializers import NestedClientSerializer
-from records.models import BackupRecord, RecoveryRecord
+from records.models import BackupRecord, JobRecord, RecoveryRecord, State
+from records.slots import explain_waiting
 
 RECORD_FIELDS = [
     "id",
@@ -22,6 +23,7 @@ RECORD_FIELDS = [
     "unreadable",
     "duration_s",
     "cancel_requested",
+    "waits",
 ]
 
 
@@ -33,6 +35,19 @@ class DetailField(serializers.JSONField):
 @extend_schema_field({"allOf": [{"$ref": "#/components/schemas/PlanDetail"}], "readOnly": True})
 class PlanDetailField(serializers.JSONField):
     """The plan as it was when the run started."""
+
+
+@extend_schema_field({"type": "string", "nullable": True, "description": "Why a queued job waits."})
+class WaitsField(serializers.Field):  # type: ignore[type-arg]
+    """Why a queued job waits; null of one that does not."""
+
+    def __init__(self) -> None:
+        super().__init__(source="*", read_only=True)
+
+    def to_representation(self, record: JobRecord) -> str | None:
+        if record.state == State.QUEUED and record.waits_for is None:
+            explain_waiting([record])
+        return record.waits_for
 
 
 class BackupRecordSerializer(serializers.ModelSerializer[BackupRecord]):
@@ -49,6 +64,7 @@ class BackupRecordSerializer(serializers.ModelSerializer[BackupRecord]):
     late = serializers.BooleanField(source="is_late", read_only=True)
     repository = serializers.CharField(source="repository.location", read_only=True)
     progress = DetailField(read_only=True, allow_null=True)
+    waits = WaitsField()
     unreadable = serializers.ListField(child=DetailField(), read_only=True)
 
     class Meta:
@@ -90,6 +106,7 @@ class RecoveryRecordSerializer(serializers.ModelSerializer[RecoveryRecord]):
     queued_at = UnixTimeField(read_only=True)
     hold_time = serializers.SerializerMethodField(help_text=_("Until when the backup it came from is held."))
     progress = DetailField(read_only=True, allow_null=True)
+    waits = WaitsField()
     unreadable = serializers.ListField(child=DetailField(), read_only=True)
 
     class Meta:

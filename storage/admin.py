@@ -28,7 +28,7 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Endpoint
-        fields = ["address", "https", "type", "display_name"]
+        fields = ["address", "https", "type", "display_name", "max_jobs"]
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -169,11 +169,12 @@ class TenantAdmin(ModelAdmin):
 class RepositoryAdmin(ModelAdmin):
     """Repositories. Plans make them; without its password, which is kept here alone, one cannot be read."""
 
-    list_display = ["location", "tenant", "created_at"]
+    list_display = ["location", "tenant", "max_jobs", "created_at"]
     list_filter = ["tenant__endpoint", "tenant"]
     list_select_related = ["tenant__endpoint"]
     search_fields = ["bucket", "prefix", "repository_id"]
-    fields = readonly_fields = ["location", "tenant", "bucket", "prefix", "repository_id", "created_at"]
+    readonly_fields = ["location", "tenant", "bucket", "prefix", "repository_id", "created_at"]
+    fields = [*readonly_fields, "max_jobs"]
 
     @admin.display(description=_("location"), ordering="bucket")
     def location(self, repository: Repository) -> str:

@@ -7,10 +7,10 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.models import User
-from backupcenter.api.fields import Int64Field, UnixTimeField
+from backupcenter.api.fields import Int32Field, Int64Field, UnixTimeField
 from backupcenter.api.fixed import without_fixed
 from storage.addresses import clean_address
-from storage.models import Endpoint, Tenant
+from storage.models import Endpoint, Repository, Tenant
 from storage.secrets import MASK
 
 PRINTABLE_KEY = r"^[\x21-\x7e]+\Z"
@@ -20,10 +20,11 @@ class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
     """An object store, or a mounted directory."""
 
     address = serializers.CharField(max_length=255, help_text=_("host[:port]; for type 2 the absolute path of a directory."))
+    max_jobs = Int32Field(min_value=1, required=False, allow_null=True, help_text=_("Jobs at once; null: as the settings say."))
 
     class Meta:
         model = Endpoint
-        fields = ["address", "https", "type", "display_name"]
+        fields = ["address", "https", "type", "display_name", "max_jobs"]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         kind = attrs.get("type", self.instance.type if self.instance else Endpoint.Type.CEPH)
@@ -35,6 +36,14 @@ class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
         return attrs
 
 
+class NestedEndpointSerializer(EndpointSerializer):
+    """An endpoint inside a tenant, plan or record."""
+
+    class Meta(EndpointSerializer.Meta):
+        fields = ["address", "https", "type", "display_name"]
+        read_only_fields = fields
+
+
 class EndpointKeySerializer(serializers.Serializer[Any]):
     """An endpoint as other objects refer to it."""
 
@@ -44,7 +53,7 @@ class EndpointKeySerializer(serializers.Serializer[Any]):
 class NestedTenantSerializer(serializers.ModelSerializer[Tenant]):
     """A tenant inside a plan or record: its secret key never shows there."""
 
-    endpoint = EndpointSerializer(read_only=True)
+    endpoint = NestedEndpointSerializer(read_only=True)
     secret_key = serializers.SerializerMethodField()
 
     class Meta:
@@ -128,3 +137,27 @@ class NewTenantSerializer(serializers.Serializer[Any]):
             if missing:
                 raise serializers.ValidationError({name: [_("This field is required.")] for name in missing})
         return {**attrs, "endpoint": endpoint}
+
+
+class NestedTenantKeySerializer(serializers.ModelSerializer[Tenant]):
+    """Whose repository it is."""
+
+    endpoint = serializers.CharField(source="endpoint.address", read_only=True)
+
+    class Meta:
+        model = Tenant
+        fields = ["username", "endpoint"]
+        read_only_fields = fields
+
+
+class RepositorySerializer(serializers.ModelSerializer[Repository]):
+    """A restic repository. Plans make them; all that can be changed is how many jobs may work in it at once."""
+
+    tenant = NestedTenantKeySerializer(read_only=True)
+    location = serializers.CharField(read_only=True)
+    max_jobs = Int32Field(min_value=1, required=False, allow_null=True, help_text=_("Jobs at once; null: as the settings say."))
+
+    class Meta:
+        model = Repository
+        fields = ["id", "location", "tenant", "bucket", "prefix", "max_jobs"]
+        read_only_fields = ["id", "bucket", "prefix"]

@@ -12,6 +12,8 @@ ROUTES = [
     "/api/account/name",
     "/api/endpoint",
     "/api/endpoint/address",
+    "/api/repository",
+    "/api/repository/1",
     "/api/tenant",
     "/api/tenant/name?endpoint=a",
     "/api/client",

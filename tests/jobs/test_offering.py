@@ -2,8 +2,11 @@
 
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from django.test import Client as Browser
+from django.urls import reverse
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -163,3 +166,47 @@ def test_a_round_takes_as_many_queries_for_fifty_jobs_as_for_one(client, tmp_pat
     Repository.objects.update(max_jobs=100)
     with django_assert_max_num_queries(len(few)):
         assert offer_jobs() == 50
+
+
+def test_the_api_and_the_console_say_what_waits_and_for_what(api, account, client, tmp_path, django_assert_max_num_queries) -> None:
+    record = queue(tmp_path, client, 3)[2]
+    offer_jobs()
+    sentence = "2 jobs of its client are running"
+    assert api("viewer").get(f"/api/record/backup/{record.pk}").json()["waits"] == sentence
+    viewer = api("viewer")
+    with django_assert_max_num_queries(8):
+        shown = viewer.get("/api/record/backup").json()["Data"]
+    assert [row["waits"] for row in shown][:1] == [sentence]
+    browser = Browser()
+    browser.force_login(account("viewer"))
+    for page in ("changelist", "change"):
+        address = reverse(f"admin:records_backuprecord_{page}", args=[record.pk] if page == "change" else [])
+        assert sentence in browser.get(address).content.decode()
+
+
+def test_limits_are_set_over_the_api_and_checked(api, client, tmp_path) -> None:
+    queue(tmp_path, client, 1)
+    address = quote(str(tmp_path), safe="")
+    paths = [f"/api/client/{client.ipv4}", f"/api/endpoint/{address}", f"/api/repository/{Repository.objects.get().pk}"]
+    administrator = api("administrator")
+    for path in paths:
+        for limit in (7, None):
+            assert administrator.put(path, {"max_jobs": limit}, format="json").json()["max_jobs"] == limit
+        for wrong in (0, -1, "many", 1 << 40):
+            refused = administrator.put(path, {"max_jobs": wrong}, format="json")
+            assert (refused.status_code, list(refused.json()["fields"])) == (400, ["max_jobs"])
+        assert api("operator").put(path, {"max_jobs": 7}, format="json").status_code == 403
+    assert [row["max_jobs"] for row in api("viewer").get("/api/repository").json()] == [None]
+
+
+@pytest.mark.parametrize("name", ["clients_client", "storage_endpoint", "storage_repository"])
+def test_the_console_takes_limits(account, client, tmp_path, name) -> None:
+    queue(tmp_path, client, 1)
+    model = {"clients_client": Client, "storage_endpoint": Endpoint, "storage_repository": Repository}[name]
+    browser = Browser()
+    browser.force_login(account("administrator"))
+    address = reverse(f"admin:{name}_change", args=[model.objects.get().pk])
+    form = browser.get(address).context["adminform"].form
+    data = {key: form[key].value() for key in form.fields if form[key].value() is not None}
+    browser.post(address, {**data, "max_jobs": "5"})
+    assert model.objects.get().max_jobs == 5

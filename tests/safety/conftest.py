@@ -50,6 +50,7 @@ class World:
             "/api/endpoint/<address>": endpoint,
             "/api/tenant/<username>": f"{quote(self.plan.tenant.username)}?endpoint={endpoint}",
             "/api/client/<ipv4>": str(self.plan.client.ipv4),
+            "/api/repository/<pk>": str(self.plan.repository.pk),
             "/api/backup/<uuid>": str(self.plan.uuid),
             "/api/record/backup/<pk>": str(self.record.pk),
             "/api/record/recovery/<pk>": str(self.recovery.pk),

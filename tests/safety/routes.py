@@ -44,6 +44,9 @@ API: dict[str, str | Account] = {
     "GET /api/endpoint/<address>": VIEWER,
     "PUT /api/endpoint/<address>": ADMINISTRATOR,
     "DELETE /api/endpoint/<address>": ADMINISTRATOR,
+    "GET /api/repository": VIEWER,
+    "GET /api/repository/<pk>": VIEWER,
+    "PUT /api/repository/<pk>": ADMINISTRATOR,
     "GET /api/tenant": VIEWER,
     "POST /api/tenant": ADMINISTRATOR,
     "GET /api/tenant/<username>": VIEWER,
@@ -102,7 +105,7 @@ PAGES = {
     "accounts_auditentry": Pages(look=ADMINISTRATOR),
     "storage_endpoint": Pages(look=VIEWER, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
     "storage_tenant": Pages(look=VIEWER, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
-    # A repository is changed by nobody: all its fields are to read. It may be forgotten.
+    # Of a repository only its limit can be changed. It may be forgotten.
     "storage_repository": Pages(look=VIEWER, change=ADMINISTRATOR, delete=ADMINISTRATOR),
     "clients_client": Pages(look=VIEWER, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
     "clients_jointoken": Pages(look=VIEWER, add=ADMINISTRATOR, delete=ADMINISTRATOR),
