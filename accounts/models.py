@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.contrib.auth.hashers import acheck_password, check_password, make_password
 from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.auth.password_validation import validate_password
 from django.contrib.sessions.base_session import AbstractBaseSession, BaseSessionManager
 from django.db import models
 from django.utils import timezone
@@ -38,6 +39,9 @@ class AccountManager(UserManager["User"]):
         return user
 
     def create_superuser(self, username: str, email: str | None = None, password: str | None = None, **fields: Any) -> "User":
+        if password is not None:
+            # The command asks whether to do without; nobody is to answer that.
+            validate_password(password, User(username=username))
         return super().create_superuser(username, email, password, **{"role": User.Role.ADMINISTRATOR, **fields})
 
 

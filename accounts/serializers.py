@@ -3,10 +3,12 @@
 from typing import Any
 
 from django.contrib.auth.validators import UnicodeUsernameValidator
+from django.core.exceptions import ValidationError as InvalidPassword
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from accounts.models import User, is_password_digest
+from accounts.passwords import check_digest
 from backupcenter.api.fields import UnixTimeField
 from backupcenter.api.fixed import without_fixed
 
@@ -61,6 +63,10 @@ class NewAccountSerializer(serializers.Serializer[Any]):
     password = DigestField()
     role = serializers.ChoiceField(User.Role.choices, default=User.Role.VIEWER)
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        _refuse_common(attrs, "password", attrs["username"])
+        return attrs
+
 
 class AccountChangeSerializer(serializers.Serializer[Any]):
     """What changes an account: the password, and for administrators the role and whether it may log in."""
@@ -75,4 +81,13 @@ class AccountChangeSerializer(serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         assert isinstance(self.instance, User)
+        _refuse_common(attrs, "new_password", self.instance.username)
         return without_fixed(attrs, {"username": self.instance.username})
+
+
+def _refuse_common(attrs: dict[str, Any], name: str, username: str) -> None:
+    try:
+        if name in attrs:
+            check_digest(attrs[name], username)
+    except InvalidPassword as error:
+        raise serializers.ValidationError({name: error.messages}) from error

@@ -174,9 +174,12 @@ PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+# Of the API's digests, those of common passwords. The API's own examples are such, so that it is no rule for trying it out.
+REFUSE_COMMON_PASSWORDS = _flag("REFUSE_COMMON_PASSWORDS", HTTPS)
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 # What a role may see and change in the console: viewers see these, operators change the latter.
