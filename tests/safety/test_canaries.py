@@ -114,7 +114,7 @@ class Story:
         self.agent = self.center.agent()
 
     def back_up_and_restore(self) -> dict[str, Record]:
-        """Back up to a directory and to the object store, look into both, check and restore. Return the records by kind of store."""
+        """Back up to a directory and to the object store, check and restore. Return the records by kind of store."""
         access_key, secret_key = self.gateway.make_user(f"canary{time.time_ns()}")
         self.traces.secrets["store's secret key"] = secret_key
         api, done = self.operator.api, {}
