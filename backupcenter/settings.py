@@ -188,7 +188,7 @@ OPERATED_APPS = ["jobs", "records"]
 # Whose objects the audit log names when they change.
 AUDITED_APPS = ["accounts", *VIEWED_APPS, *OPERATED_APPS]
 # The database keeps what is younger than 30 days from everybody (`accounts.audit.append_only`).
-AUDIT_KEEP_DAYS = _seconds("AUDIT_KEEP_DAYS", 365)
+AUDIT_KEEP_DAYS = _number("AUDIT_KEEP_DAYS", 365, " of days")
 if 0 < AUDIT_KEEP_DAYS < 30:
     raise ImproperlyConfigured("BACKUPCENTER_AUDIT_KEEP_DAYS must be 0 (for ever) or at least 30")
 SESSION_ENGINE = "accounts.sessions"

@@ -4,13 +4,11 @@ A view may say `audited_reads` (names of its actions that only read, but what th
 changes have a history of their own). Of what nobody we know asks for only attempts to get in are kept: anybody could fill the log.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils.decorators import sync_and_async_middleware
 
 from accounts.audit.acts import Act, acting
 from accounts.models import AuditEntry
@@ -23,23 +21,10 @@ REFUSALS = {401, 403, 429}
 Respond = Callable[[HttpRequest], HttpResponseBase]
 
 
-@sync_and_async_middleware
-def audit(get_response: Any) -> Any:
-    if iscoroutinefunction(get_response):
-
-        async def respond_async(request: HttpRequest) -> HttpResponseBase:
-            with acting(_begin(request)) as act:
-                answering: Awaitable[HttpResponseBase] = get_response(request)
-                response = await answering
-            if _may_count(request, response):
-                await sync_to_async(_end)(request, response, act)
-            return response
-
-        return respond_async
-
+def audit(get_response: Respond) -> Respond:
     def respond(request: HttpRequest) -> HttpResponseBase:
         with acting(_begin(request)) as act:
-            response: HttpResponseBase = get_response(request)
+            response = get_response(request)
         if _may_count(request, response):
             _end(request, response, act)
         return response
