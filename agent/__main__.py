@@ -15,6 +15,8 @@ def main() -> int:
     try:
         if arguments.command == "join":
             return join(arguments)
+        if arguments.command == "doctor":
+            return doctor(arguments)
         return run(arguments)
     except (CenterError, NotJoined) as error:
         print(f"agent: {error}", file=sys.stderr)
@@ -48,6 +50,12 @@ def join(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def doctor(arguments: argparse.Namespace) -> int:
+    from agent import doctor
+
+    return doctor.doctor(arguments.state, as_json=arguments.json)
+
+
 def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.state)
     # Celery takes a while to import; `join` and `--help` need none of it.
@@ -65,7 +73,9 @@ def parse_arguments() -> argparse.Namespace:
     joining.add_argument("--token", required=True, metavar="T", help="the one-time token; - reads it from standard input")
     joining.add_argument("--hostname", default=platform.node(), help="the name to join as (default: this host's)")
     running = commands.add_parser("run", help="take jobs and run them")
-    for command in (joining, running):
+    checking = commands.add_parser("doctor", help="check what the agent needs, and say what to fix")
+    checking.add_argument("--json", action="store_true", help="say it as JSON")
+    for command in (joining, running, checking):
         command.add_argument("--state", type=Path, default=default_state(), metavar="DIR", help="where the agent remembers")
     return parser.parse_args()
 

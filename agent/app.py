@@ -16,6 +16,7 @@ from celery import Celery, signals
 
 from agent.center import AgentUnsupported, Center, CenterError
 from agent.config import AgentConfig
+from agent.doctor import check_for_ever
 from agent.job import hand_back_jobs, is_stopping, kill_children, run_job, running_jobs
 from agent.outbox import deliver_for_ever
 from engine import __version__
@@ -72,7 +73,8 @@ def run_agent(config: AgentConfig, state: Path) -> int:
         os.environ.pop(name, None)
     center = Center(config.center, config.token)
     app = make_app(config, state)
-    for target in (lambda: beat_for_ever(center), lambda: deliver_for_ever(center, state)):
+    checks = lambda: check_for_ever(config, state)  # noqa: E731
+    for target in (lambda: beat(center, threading.Event()), lambda: deliver_for_ever(center, state), checks):
         threading.Thread(target=target, daemon=True).start()
     signals.worker_shutting_down.connect(_stop, weak=False)
     # Without the banner, which would show the broker's address.
@@ -92,11 +94,10 @@ def run_agent(config: AgentConfig, state: Path) -> int:
     return int(worker.exitcode or 0)
 
 
-def beat_for_ever(center: Center) -> None:
-    """Tell the server now and then that the agent is there; for a thread."""
-    pause = threading.Event()
+def beat(center: Center, ended: threading.Event) -> None:
+    """Tell the server now and then that the agent is there, until `ended`; for a thread."""
     is_new = True
-    while True:
+    while not ended.is_set():
         pause_s = HEARTBEAT_EVERY_S
         try:
             center.heartbeat(running_jobs(), started=is_new)
@@ -109,7 +110,7 @@ def beat_for_ever(center: Center) -> None:
         except Exception:
             # A thread that ends would have the host taken for offline for ever.
             log.exception("heartbeat failed")
-        pause.wait(pause_s)
+        ended.wait(pause_s)
 
 
 def _stop(**_details: Any) -> None:

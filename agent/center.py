@@ -71,6 +71,14 @@ class Center:
         """Say how an attempt ended; `report` holds attempt, outcome, error, result and unreadable. Raises as `claim`."""
         self._post(f"job/{job}/finish", report)
 
+    def stores(self) -> dict[str, Any]:
+        """Return the server's time and the stores that this host's jobs use, without what opens them. Raises CenterError."""
+        return self._post("stores", {})
+
+    def report_checks(self, checks: list[dict[str, str]]) -> None:
+        """Tell what was found by the doctor (`agent.doctor.Check`). Raises CenterError."""
+        self._post("checks", {"checks": checks})
+
     def _post(
         self,
         path: str,

@@ -30,7 +30,7 @@ class AgentConfig:
 
 def default_state() -> Path:
     """Return the state directory to use when none is named."""
-    if os.geteuid() == 0:
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path(SYSTEM_STATE)
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "backupcenter-agent"
 

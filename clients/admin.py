@@ -10,6 +10,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
@@ -24,6 +25,8 @@ from clients.models import Client, JoinToken
 
 # Every status has its place, if no colour: of one that is missing the list would show the name.
 AGENT_COLOURS = {None: "", AgentStatus.CURRENT: "", AgentStatus.OUTDATED: "warning", AgentStatus.UNSUPPORTED: "danger"}
+
+STATUS_SIGNS = {"ok": "✓", "note": "·", "failed": "✗"}
 
 
 class Ipv4FormField(forms.CharField):
@@ -91,7 +94,7 @@ class ClientAdmin(ModelAdmin):
     list_display = ["hostname", "address", "is_online", "last_seen", "shown_version", "os", "load", "running_jobs", "has_joined"]
     list_filter = [OnlineFilter, "version", "os"]
     search_fields = ["hostname", "ipv6", "os"]
-    readonly_fields = ["os", "version", "agent", "load", "running_jobs", "last_seen", "created_at"]
+    readonly_fields = ["os", "version", "agent", "load", "running_jobs", "last_seen", "created_at", "checked_at", "shown_checks"]
     fields = ["hostname", "ipv4", "ipv6", "root", "max_jobs", *readonly_fields]
     actions = ["issue_join_token", "revoke_agent"]
 
@@ -119,6 +122,14 @@ class ClientAdmin(ModelAdmin):
     @admin.display(description=_("agent"))
     def agent(self, client: Client) -> str:
         return str(client.agent_status.label) if client.agent_status else "-"
+
+    @admin.display(description=_("what the agent has checked"))
+    def shown_checks(self, client: Client) -> str:
+        rows = (
+            (STATUS_SIGNS[check["status"]], check["name"], check["found"], f"→ {check['fix']}" if check["fix"] else "")
+            for check in client.checks
+        )
+        return format_html_join("", "<div>{} {}: {} {}</div>", rows) or "-"
 
     @admin.display(description=_("jobs at work"))
     def running_jobs(self, client: Client) -> str:

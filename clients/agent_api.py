@@ -13,8 +13,9 @@ from rest_framework.views import APIView
 from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
 from clients.compatibility import require_supported, told_protocol
 from clients.joining import join
-from clients.presence import receive_heartbeat
+from clients.presence import note_checks, receive_heartbeat
 from clients.serializers import (
+    ChecksSerializer,
     HeartbeatAnswerSerializer,
     HeartbeatSerializer,
     JoinedSerializer,
@@ -71,6 +72,22 @@ class HeartbeatView(APIView):
         client = authenticated_client(request)
         queued = receive_heartbeat(client, protocol=told_protocol(request), **form.validated_data)
         return Response({"client": client.pk, "queued": queued})
+
+
+class ChecksView(APIView):
+    """What an agent's doctor found."""
+
+    authentication_classes = [AgentAuthentication]
+    permission_classes = [IsAgent]
+    schema_tags = ["agent"]
+    error_statuses = {426}
+
+    @extend_schema(operation_id="agent_checks", request=ChecksSerializer, responses={200: ChecksSerializer})
+    def post(self, request: Request) -> Response:
+        form = ChecksSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        note_checks(authenticated_client(request), form.validated_data["checks"])
+        return Response(form.validated_data)
 
 
 def _address_of(request: Request) -> dict[str, Any]:

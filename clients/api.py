@@ -18,7 +18,7 @@ from backupcenter.api.exceptions import Conflict
 from backupcenter.api.keys import address_of_key
 from clients.joining import join_command, revoke
 from clients.models import Client, JoinToken
-from clients.serializers import ClientSerializer, JoinTokenSerializer
+from clients.serializers import ClientDetailSerializer, ClientSerializer, JoinTokenSerializer
 
 KEY = OpenApiParameter(
     "ipv4",
@@ -58,6 +58,9 @@ class ClientViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.Des
         if client is None:
             raise Http404(_("There is no client with this address."))
         return client
+
+    def get_serializer_class(self) -> Any:
+        return ClientDetailSerializer if self.action == "retrieve" else ClientSerializer
 
     def create(self, request: Request) -> Response:
         return self._save(request, None, 201)

@@ -86,6 +86,11 @@ class Client(models.Model):
         return agent_status(self.version, self.protocol)
 
     @property
+    def problems(self) -> list[str]:
+        """What its agent found that is to be fixed, each with what to do."""
+        return [f"{check['name']}: {check['found']} → {check['fix']}" for check in self.checks if check["status"] == "failed"]
+
+    @property
     def address(self) -> str:
         return str(ipaddress.IPv4Address(self.ipv4)) if self.ipv4 is not None else str(self.ipv6)
 

@@ -44,6 +44,11 @@ def receive_heartbeat(client: Client, *, started: bool = False, **said: Any) -> 
     return sum(waiting for _receiver, waiting in answers if type(waiting) is int)
 
 
+def note_checks(client: Client, checks: list[dict[str, str]]) -> None:
+    """Keep what the client's agent has checked, in place of what it found before."""
+    Client.objects.filter(pk=client.pk).update(checks=checks, checked_at=timezone.now())
+
+
 def watch_presence() -> int:
     """Report clients that have fallen silent since the last look; return how many."""
     silent_since = timezone.now() - timedelta(seconds=settings.CLIENT_OFFLINE_S)

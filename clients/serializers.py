@@ -44,9 +44,14 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
         child=serializers.CharField(), read_only=True, help_text=_("The jobs that the agent worked on when it was last heard.")
     )
 
+    checked_at = UnixTimeField(read_only=True, allow_null=True, help_text=_("When the agent last checked what it needs."))
+    problems = serializers.ListField(
+        child=serializers.CharField(), read_only=True, help_text=_("What the agent found that is to be fixed, with what to do.")
+    )
+
     class Meta:
         model = Client
-        told = ["online", "last_seen", "version", "os", "protocol", "agent_status", "load", "running"]
+        told = ["online", "last_seen", "version", "os", "protocol", "agent_status", "load", "running", "checked_at", "problems"]
         fields = ["id", "ipv4", "ipv6", "hostname", "root", "max_jobs", *told]
         read_only_fields = ["id", "version", "os", "protocol"]
 
@@ -62,6 +67,30 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
         # Not the whole row: its agent may join, or be heard of, at this moment.
         instance.save(update_fields=list(validated_data))
         return instance
+
+
+class CheckSerializer(serializers.Serializer[Any]):
+    """Something that an agent has looked at, and what to do about it."""
+
+    name = ReportedTextField(length=64)
+    status = serializers.ChoiceField(["ok", "note", "failed"])
+    found = ReportedTextField(length=1000)
+    fix = ReportedTextField(length=1000, required=False, default="")
+
+
+class ChecksSerializer(serializers.Serializer[Any]):
+    """What an agent has checked."""
+
+    checks = CheckSerializer(many=True, max_length=100)  # type: ignore[call-arg]
+
+
+class ClientDetailSerializer(ClientSerializer):
+    """A host with all that its agent has checked."""
+
+    checks = CheckSerializer(many=True, read_only=True)
+
+    class Meta(ClientSerializer.Meta):
+        fields = [*ClientSerializer.Meta.fields, "checks"]
 
 
 class NestedClientSerializer(serializers.ModelSerializer[Client]):

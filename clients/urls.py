@@ -3,7 +3,7 @@
 from django.urls import URLPattern, URLResolver, re_path
 
 from backupcenter.api.router import Router
-from clients.agent_api import HeartbeatView, JoinView
+from clients.agent_api import ChecksView, HeartbeatView, JoinView
 from clients.api import ClientViewSet, JoinTokenView
 
 router = Router()
@@ -14,4 +14,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     re_path(r"^jointoken/?$", JoinTokenView.as_view(), name="jointoken"),
     re_path(r"^agent/join/?$", JoinView.as_view(), name="agent-join"),
     re_path(r"^agent/heartbeat/?$", HeartbeatView.as_view(), name="agent-heartbeat"),
+    re_path(r"^agent/checks/?$", ChecksView.as_view(), name="agent-checks"),
 ]

@@ -1,5 +1,6 @@
 """`/api/agent/job/<job>/…`: what an agent says of the jobs of its own client."""
 
+import time
 from typing import Any
 
 from django.conf import settings
@@ -14,11 +15,38 @@ from rest_framework.views import APIView
 from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
 from jobs.claiming import hand_over
 from jobs.offering import offer_jobs
-from jobs.reports import AttemptSerializer, ClaimSerializer, FinishSerializer, ProgressAnswerSerializer, ProgressSerializer
+from jobs.planning import stores_of
+from jobs.reports import (
+    AttemptSerializer,
+    ClaimSerializer,
+    FinishSerializer,
+    ProgressAnswerSerializer,
+    ProgressSerializer,
+    StoresSerializer,
+)
 from records.lifecycle import find_job, finish_job, report_progress
 from records.models import JobRecord
+from storage.admission import trust_in
 
 JOB = OpenApiParameter("job", str, OpenApiParameter.PATH, description="Name of the job, like backup-12.")
+
+
+class StoresView(APIView):
+    """What an agent's doctor is to look at."""
+
+    authentication_classes = [AgentAuthentication]
+    permission_classes = [IsAgent]
+    schema_tags = ["agent"]
+    error_statuses = {426}
+
+    @extend_schema(operation_id="agent_stores", request=None, responses=StoresSerializer)
+    def post(self, request: Request) -> Response:
+        """The server's time, and where the stores of the client's plans are; not what opens them."""
+        stores = [
+            {"address": endpoint.url, "authorities": trust_in(endpoint).authorities}
+            for endpoint in stores_of(authenticated_client(request))
+        ]
+        return Response({"time": time.time(), "stores": stores})
 
 
 class JobView(APIView):

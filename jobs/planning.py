@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import override
@@ -27,7 +28,7 @@ from jobs.scheduling import fire_or_report, set_next_fire
 from jobs.showing import hide_plan, show_plan
 from records.lifecycle import cancel_job
 from records.models import ACTIVE_STATES, BackupRecord, State
-from storage.models import Tenant
+from storage.models import Endpoint, Tenant
 from storage.repositories import ensure_repository
 
 log = logging.getLogger(__name__)
@@ -239,3 +240,8 @@ def _is_list_of_paths(value: Any) -> bool:
 def _is_path(text: str) -> bool:
     # Lone surrogates, which JSON can spell, neither name a file nor fit a database.
     return "\0" not in text and all(not 0xD800 <= ord(letter) <= 0xDFFF for letter in text)
+
+
+def stores_of(client: Client) -> QuerySet[Endpoint]:
+    """Return where the client's plans back up to."""
+    return Endpoint.objects.filter(pk__in=BackupPlan.objects.filter(client=client).values("repository__tenant__endpoint"))

@@ -68,3 +68,15 @@ class FinishSerializer(AttemptSerializer):
 class ProgressAnswerSerializer(serializers.Serializer[Any]):
     cancel = serializers.BooleanField()
     lease_s = serializers.IntegerField()
+
+
+class StoreSerializer(serializers.Serializer[Any]):
+    address = serializers.CharField(help_text=_("The base URL of an object store, or the path of a directory."))
+    authorities = serializers.CharField(help_text=_("Certificates (PEM) that its own is checked by; empty: the usual ones."))
+
+
+class StoresSerializer(serializers.Serializer[Any]):
+    """What an agent can check without keys."""
+
+    time = serializers.FloatField(help_text=_("The server's clock, in Unix seconds."))
+    stores = StoreSerializer(many=True)

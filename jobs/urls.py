@@ -3,7 +3,7 @@
 from django.urls import URLPattern, URLResolver, re_path
 
 from backupcenter.api.router import Router
-from jobs.agent_api import ClaimView, FinishView, ProgressView
+from jobs.agent_api import ClaimView, FinishView, ProgressView, StoresView
 from jobs.api import PlanViewSet, RecoveryView
 
 router = Router()
@@ -17,4 +17,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     re_path(rf"{JOB}/claim/?$", ClaimView.as_view(), name="agent-claim"),
     re_path(rf"{JOB}/progress/?$", ProgressView.as_view(), name="agent-progress"),
     re_path(rf"{JOB}/finish/?$", FinishView.as_view(), name="agent-finish"),
+    re_path(r"^agent/stores/?$", StoresView.as_view(), name="agent-stores"),
 ]

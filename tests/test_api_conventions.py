@@ -23,6 +23,8 @@ ROUTES = [
     "/api/jointoken",
     "/api/agent/join",
     "/api/agent/heartbeat",
+    "/api/agent/checks",
+    "/api/agent/stores",
     "/api/agent/job/backup-1/claim",
     "/api/agent/job/backup-1/progress",
     "/api/agent/job/backup-1/finish",

@@ -2,27 +2,34 @@
 
 import logging
 import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from agent import app
-from agent.app import beat_for_ever
+from agent.app import beat
 from agent.center import ABOUT_US, Center
 from engine import __version__
 from tests.agent.center import TOKEN, FakeCenter
 from tests.services.ports import wait_until
 
 
-def beat(center: FakeCenter) -> None:
-    threading.Thread(target=beat_for_ever, args=(Center(center.url, TOKEN),), daemon=True).start()
+@pytest.fixture
+def begin(center: FakeCenter) -> Iterator[Callable[[], None]]:
+    """Return a function that has the heart of an agent beat."""
+    ended = threading.Event()
+    thread = threading.Thread(target=beat, args=(Center(center.url, TOKEN), ended))
+    yield thread.start
+    ended.set()
+    thread.join()
 
 
 def test_the_first_heartbeat_that_arrives_says_that_the_agent_was_started(
-    center: FakeCenter, monkeypatch: pytest.MonkeyPatch
+    center: FakeCenter, begin: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "HEARTBEAT_EVERY_S", 0.01)
     center.answers["heartbeat"] = (404, {"error": "not yet"})
-    beat(center)
+    begin()
     assert center.beaten.wait(10)
     center.answers.clear()
     wait_until(lambda: not center.bodies("heartbeat")[-1]["started"], "the agent to be known as started")
@@ -33,13 +40,12 @@ def test_the_first_heartbeat_that_arrives_says_that_the_agent_was_started(
 
 
 def test_an_agent_that_is_not_understood_logs_what_to_do_and_goes_on_slowly(
-    center: FakeCenter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    center: FakeCenter, begin: Callable[[], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(app, "HEARTBEAT_EVERY_S", 3600.0)
     monkeypatch.setattr(app, "UNSUPPORTED_BEAT_EVERY_S", 0.01)
     center.answers["heartbeat"] = (426, {"error": "This agent is too old for the server: install version 9."})
     with caplog.at_level(logging.ERROR):
-        beat(center)
+        begin()
         wait_until(lambda: len(center.bodies("heartbeat")) > 2, "the agent to try again")
-    center.answers.clear()
     assert "heartbeat: This agent is too old for the server: install version 9." in caplog.messages

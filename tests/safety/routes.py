@@ -82,6 +82,8 @@ API: dict[str, str | Account] = {
     "POST /api/record/recovery/<pk>/cancel": OPERATOR,
     "POST /api/agent/join": ANYBODY,
     "POST /api/agent/heartbeat": AGENT,
+    "POST /api/agent/checks": AGENT,
+    "POST /api/agent/stores": AGENT,
     "POST /api/agent/job/<job>/claim": OWN_JOB,
     "POST /api/agent/job/<job>/progress": OWN_JOB,
     "POST /api/agent/job/<job>/finish": OWN_JOB,
