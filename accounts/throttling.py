@@ -76,4 +76,11 @@ def _increment(key: str) -> int:
 
 def _key(address: str | None, username: str = "") -> str:
     # Hashed: a cache key takes no blanks and no names of any length.
-    return "login:" + hashlib.sha256(f"{address}\0{username}".encode()).hexdigest()
+    return "login:" + hashlib.sha256(f"{_network(address)}\0{username}".encode()).hexdigest()
+
+
+def _network(address: str | None) -> str:
+    """Return an IPv4 address as it is, of an IPv6 address the first half: whoever has one has all that begin with it."""
+    if address is None or ":" not in address:
+        return address or ""
+    return str(ipaddress.ip_network((address, 64), strict=False))

@@ -121,6 +121,23 @@ def test_one_address_cannot_try_name_after_name(api, db, settings) -> None:
     assert answers == [401] * 5 + [429]
 
 
+@pytest.mark.parametrize(("other", "status"), [("2001:db8::2", 429), ("2001:db8:0:1::1", 401), ("10.0.0.2", 401)])
+def test_a_network_of_one_owner_counts_as_one_address(api, account, settings, other, status) -> None:
+    settings.LOGIN_ATTEMPTS = 1
+    account("viewer")
+    query = {"username": "viewer", "password": WRONG}
+    assert api(None).get("/login", query, REMOTE_ADDR="2001:db8::1").status_code == 401
+    assert api(None).get("/login", query, REMOTE_ADDR=other).status_code == status
+
+
+def test_a_stranger_elsewhere_locks_nobody_out(api, account, settings) -> None:
+    settings.LOGIN_ATTEMPTS = 1
+    account("viewer")
+    for _ in range(20):
+        api(None).get("/login", {"username": "viewer", "password": WRONG}, REMOTE_ADDR="10.0.0.66")
+    assert log_in(api(None)).status_code == 200
+
+
 def test_successes_are_not_counted(api, account, settings) -> None:
     settings.LOGIN_ATTEMPTS = 1
     account("viewer")

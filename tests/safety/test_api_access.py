@@ -98,6 +98,17 @@ def test_no_route_takes_another_method(world, route) -> None:
     assert stored_rows(*UNWATCHED) == before
 
 
+@pytest.mark.parametrize("operation", sorted(set(API) & set(SERVED)))
+def test_no_answer_is_stored_on_its_way(world, operation) -> None:
+    method, route = operation.split()
+    caller = "agent" if API[operation] in (AGENT, OWN_JOB) else "administrator"
+    for who in (caller, "nobody"):
+        headers = {"Authorization": world.authorization[who]} if world.authorization[who] else {}
+        address = world.address(route, "administrator")
+        answer = Browser().generic(method, address, "{}", content_type="application/json", headers=headers)
+        assert "no-store" in answer["Cache-Control"], who
+
+
 def test_events_are_for_those_who_are_logged_in(world) -> None:
     admitted = {caller for caller, header in world.authorization.items() if admit({"authorization": header}, "") is not None}
     assert admitted == set(PEOPLE)
