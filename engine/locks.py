@@ -82,8 +82,10 @@ class Lock:
         self._names.append(_write(self._files, self.is_exclusive, now))
         self.renewed = now
         for name in self._names[:-1]:
-            self._files.store.delete(FileKind.LOCKS, name)
-            self._names.remove(name)
+            # One that our keys may not delete is stale in a while; it is ours until then.
+            with contextlib.suppress(AccessDenied):
+                self._files.store.delete(FileKind.LOCKS, name)
+                self._names.remove(name)
 
     def release(self) -> None:
         """Delete the lock's files. One that cannot be is stale as soon as this process is gone, and undoes nothing of its work."""
@@ -142,13 +144,14 @@ def hold_lock_if_allowed(files: UnpackedFiles) -> Iterator[None]:
 
 
 def remove_stale_locks(files: UnpackedFiles) -> int:
-    """Delete the locks that nobody can still hold; return how many."""
+    """Delete the locks that nobody can still hold; return how many. Those that our keys may not delete are in nobody's way."""
     now = datetime.now(UTC)
     removed = 0
     for name, holder in _holders(files):
         if holder.is_stale(now):
-            files.store.delete(FileKind.LOCKS, name)
-            removed += 1
+            with contextlib.suppress(AccessDenied):
+                files.store.delete(FileKind.LOCKS, name)
+                removed += 1
     return removed
 
 

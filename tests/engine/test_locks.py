@@ -232,3 +232,18 @@ def test_what_is_no_lock_is_damage(content):
 def test_a_lock_of_a_process_that_no_system_can_have_is_stale():
     content = json.dumps(WHOLE | {"hostname": platform.node(), "pid": 1 << 62, "time": format_time(datetime.now(UTC))})
     assert Holder.parse(content.encode()).is_stale(datetime.now(UTC))
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_who_may_delete_nothing_passes_over_stale_locks_and_renews_his_own(repository, monkeypatch, exclusive):
+    stale = write_lock(repository, exclusive=True, time=format_time(datetime.now(UTC) - timedelta(hours=1)))
+    monkeypatch.setattr(repository.store, "delete", lambda *_: (_ for _ in ()).throw(AccessDenied("not with these keys")))
+    with repository.lock(exclusive=exclusive) as lock:
+        before = lock.renewed
+        lock.renew()
+        lock.renew()
+        assert lock.renewed > before
+        lock.refuse_conflict()
+        assert len(names(repository)) == 4
+    assert stale in names(repository)
+    assert remove_stale_locks(repository) == 0

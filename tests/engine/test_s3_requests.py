@@ -203,6 +203,15 @@ def test_a_small_file_is_written_by_one_request_that_waits_for_no_permission(s3,
     assert s3.expected == 0
 
 
+def test_a_store_that_wants_digests_as_one_under_object_lock_does_is_told_them_from_then_on(s3, store):
+    s3.wants_digests = True
+    store.put(FileKind.INDEX, NAME, b"some bytes")
+    assert [request.method for request in s3.requests] == ["PUT", "PUT"]
+    store.put(FileKind.DATA, NAME, bytearray(b"others"))
+    assert len(s3.requests) == 3
+    assert (store.get(FileKind.INDEX, NAME), store.get(FileKind.DATA, NAME)) == (b"some bytes", b"others")
+
+
 @BY_ACT
 def test_the_head_of_an_answer_is_acknowledged_at_once_since_a_store_may_wait_for_that_with_the_body(s3, store, act, monkeypatch):
     wishes = []

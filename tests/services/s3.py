@@ -9,6 +9,7 @@ import itertools
 import re
 import socket
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class ObjectStore:
         self.faults = 0
         self.expected = 0
         self.knows_ranges = True
+        self.wants_digests = False
         self.failing = range(first, first + count) if fault else range(0)
         self.fault = fault
         self.refusal: tuple[int, str] | None = None
@@ -114,8 +116,12 @@ class ObjectStore:
         return _content(objects[key], ranges if self.knows_ranges else "")
 
 
-def _error(status: int, code: str) -> _Answer:
-    return _Answer(status, f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>".encode())
+def _error(status: int, code: str, message: str = "no") -> _Answer:
+    return _Answer(status, f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode())
+
+
+def _digest(body: bytes) -> str:
+    return b64encode(md5(body).digest()).decode()
 
 
 def _content(content: bytes, ranges: str) -> _Answer:
@@ -185,6 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer = _error(500, "InternalError")
         elif fault is Fault.BUSY:
             answer = _error(503, "SlowDown")
+        elif store.wants_digests and self.command == "PUT" and self.headers.get("Content-MD5") != _digest(body):
+            answer = _error(400, "InvalidRequest", "Content-MD5 OR x-amz-checksum- HTTP header is required")
         else:
             ranges = self.headers.get("Range", "")
             if fault is Fault.SHORT:
