@@ -25,7 +25,7 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 from backupcenter.console import tell_done
 from jobs.models import BackupPlan
@@ -52,6 +52,16 @@ def schedule_text(plan: BackupPlan) -> str:
 class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
     """A plan; what it says is checked by the rules that the API has."""
 
+    shared = forms.BooleanField(
+        label=_("One repository for the whole bucket"),
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text=_(
+            "Off: each client has a repository and a password of its own, and can read only what it wrote. On: what several "
+            "clients have alike is stored once, and each of them can read the backups of all."
+        ),
+    )
+
     class Meta:
         model = BackupPlan
         fields = [*CHANGEABLE[:2], "client", "tenant", "bucket", *CHANGEABLE[2:]]
@@ -66,7 +76,8 @@ class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
         check_plan(BackupPlan(**fields))
         if self.instance.pk is None:
             # Here and not on saving: the store may still refuse, and the form is where people read that.
-            self.instance = create_plan(client=data["client"], tenant=data["tenant"], bucket=data["bucket"], **fields)
+            place = {name: data[name] for name in ("client", "tenant", "bucket", "shared")}
+            self.instance = create_plan(**place, **fields)
         return data
 
 
@@ -121,7 +132,10 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
         return BackupPlan.objects.with_activity()
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [*PlanForm.Meta.fields, *(self.TOLD if obj else [])]
+        if obj:
+            return [*PlanForm.Meta.fields, *self.TOLD]
+        after_bucket = PlanForm.Meta.fields.index("bucket") + 1
+        return [*PlanForm.Meta.fields[:after_bucket], "shared", *PlanForm.Meta.fields[after_bucket:]]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["client", "tenant", "bucket", *self.TOLD] if obj else []
