@@ -83,7 +83,7 @@ def _database(url: str) -> dict[str, object]:
             "OPTIONS": {
                 "pool": {
                     "min_size": 1,
-                    "max_size": _number("DATABASE_CONNECTIONS", 20),
+                    "max_size": _count("DATABASE_CONNECTIONS", 20),
                     "timeout": 10,
                     # A pool that goes on trying waits longer each time, and would be late to notice that the database is back.
                     "reconnect_timeout": 2,

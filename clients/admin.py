@@ -14,6 +14,7 @@ from django.utils.html import format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
@@ -158,7 +159,8 @@ class JoinTokenAdmin(ModelAdmin):
     """Join tokens; a new one shows once, when it is saved."""
 
     list_display = ["created_at", "client", "created_by", "expires_at", "used_at"]
-    list_filter = ["used_at", "client"]
+    list_filter = ["used_at", ("client", AutocompleteSelectFilter)]
+    list_filter_submit = True
     list_select_related = ["client"]
     search_fields = ["client__hostname", "created_by"]
     fields = ["client", "created_by", "created_at", "expires_at", "used_at"]

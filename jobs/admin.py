@@ -24,6 +24,7 @@ from django.views.decorators.csrf import csrf_protect
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
@@ -124,7 +125,9 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
 
     form = PlanForm
     list_display = ["backup_name", "client", "tenant", "bucket", "schedule", "next_fire", "shown_state"]
-    list_filter = [StateFilter, "client", "tenant"]
+    list_filter = [StateFilter, ("client", AutocompleteSelectFilter), ("tenant", AutocompleteSelectFilter)]
+    list_filter_submit = True
+    list_per_page = 25
     search_fields = ["backup_name", "uuid", "client__hostname", "bucket"]
     actions = ["run_now", "pause", "resume", "verify"]
 

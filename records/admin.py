@@ -14,10 +14,12 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 
 from backupcenter.api.exceptions import Conflict
 from backupcenter.console import tell_done
+from backupcenter.counting import EstimatingPaginator
 from records.deleting import delete_backup_record, delete_recovery_record
 from records.display import (
     NOTHING,
@@ -54,7 +56,11 @@ LEVEL_COLOURS = {
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """A page of what happened: nobody adds to it or changes it by hand."""
+    """A page of what happened, which may be millions of rows: nobody adds to it or changes it by hand."""
+
+    paginator = EstimatingPaginator
+    show_full_result_count = False
+    list_per_page = 25
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -83,8 +89,8 @@ class JobRecordAdmin(ReadOnlyAdmin):
     TIMES = ["start_time", "end_time", "duration"]
     JOB = ["attempt", "handed_back", "not_before", "offered_at", "published_at", "lease_until", "cancel_requested"]
 
-    list_filter = ["state", "client", "queued_at"]
-    date_hierarchy = "queued_at"
+    list_filter = ["state", ("client", AutocompleteSelectFilter), "queued_at"]
+    list_filter_submit = True
     list_select_related = ["client"]
     actions = ["cancel"]
     delete: Callable[[Any], object]
@@ -264,7 +270,6 @@ class EventAdmin(ReadOnlyAdmin):
     fields = ["time", "level", "topic", "title", "message", "plan", "shown_job"]
     list_filter = ["level", "topic", "time"]
     search_fields = ["title", "message", "job"]
-    date_hierarchy = "time"
 
     @display(description=_("level"), ordering="level", label=LEVEL_COLOURS)
     def shown_level(self, event: Event) -> tuple[int, str]:

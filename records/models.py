@@ -101,6 +101,8 @@ class BackupRecord(JobRecord):
         indexes = [
             models.Index(fields=["plan_uuid", "-id"], name="backup_by_plan"),
             models.Index(fields=["client", "-id"], name="backup_by_client"),
+            models.Index(fields=["state", "-id"], name="backup_by_state"),
+            models.Index(fields=["queued_at"], name="backup_by_time"),
             models.Index(fields=["hold_until"], name="backup_held", condition=Q(hold_until__isnull=False)),
             models.Index(fields=["state", "lease_until"], name="backup_active", condition=Q(state__in=[1, 2])),
         ]
@@ -130,6 +132,7 @@ class RecoveryRecord(JobRecord):
         verbose_name_plural = _("recovery records")
         indexes = [
             models.Index(fields=["client", "-id"], name="recovery_by_client"),
+            models.Index(fields=["queued_at"], name="recovery_by_time"),
             models.Index(fields=["state", "lease_until"], name="recovery_active", condition=Q(state__in=[1, 2])),
         ]
 

@@ -8,6 +8,8 @@ from rest_framework.pagination import PageNumberPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from backupcenter.counting import EstimatingPaginator
+
 # Python itself refuses texts of thousands of digits with a ValueError.
 MAX_DIGITS = 18
 
@@ -15,6 +17,7 @@ MAX_DIGITS = 18
 class RecordPagination(PageNumberPagination):
     """Pages of 20, or of `?page_size=` (at most 200). A page past the end is 404, one that is no number 400."""
 
+    django_paginator_class = EstimatingPaginator
     page_size = 20
     page_size_query_param = "page_size"
     max_page_size = 200
