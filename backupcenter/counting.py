@@ -1,7 +1,7 @@
 """Pages of lists that may hold millions of rows: how many there are is counted if that is quick, else estimated.
 
-Counting a million rows takes as long as everything else on a page together. PostgreSQL's planner knows about how many there are; the
-pages that are shown correct it, so that the last page is the last one.
+Counting a million rows takes as long as everything else on a page together. PostgreSQL's planner knows about how many there
+are; the pages that are shown correct it, so that the last page is the last one.
 """
 
 import json

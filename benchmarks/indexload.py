@@ -1,6 +1,6 @@
 """What the index of a repository takes in a process of its own: time, memory and lookups. Run by `benchmarks/growth.py`.
 
-    python -m benchmarks.indexload REPOSITORY        (RESTIC_PASSWORD in the environment; prints JSON)
+python -m benchmarks.indexload REPOSITORY        (RESTIC_PASSWORD in the environment; prints JSON)
 """
 
 from __future__ import annotations

@@ -127,7 +127,8 @@ def _make_records(plans: int, count: int) -> None:
 
 _RECORDS = """
 INSERT INTO records_backuprecord (id, client_id, state, attempt, handed_back, queued_at, published_at, start_time,
-    end_time, claim_nonce, cancel_requested, error, unreadable, duration_s, plan_uuid, plan_name, backup_detail, repository_id, scheduled_at, is_late,
+    end_time, claim_nonce, cancel_requested, error,
+    unreadable, duration_s, plan_uuid, plan_name, backup_detail, repository_id, scheduled_at, is_late,
     hold_until, snapshot, files_total, files_new, files_changed, files_unmodified, bytes_read, bytes_added, bytes_stored)
 SELECT number, client_id, state, 1, 0, fired, fired, fired + interval '1 second', fired + duration, md5(number::text),
     false, CASE WHEN state = 3 THEN 'The store does not answer.' ELSE '' END,
@@ -149,7 +150,8 @@ FROM (
 """
 _RECOVERIES = """
 INSERT INTO records_recoveryrecord (client_id, state, attempt, handed_back, queued_at, published_at, start_time,
-    end_time, claim_nonce, cancel_requested, error, unreadable, duration_s, backup_record_id, backup_record_detail, recovery_data, files_restored,
+    end_time, claim_nonce, cancel_requested, error,
+    unreadable, duration_s, backup_record_id, backup_record_detail, recovery_data, files_restored,
     files_skipped, files_verified, bytes_restored)
 SELECT client_id, state, 1, 0, end_time, end_time, end_time, end_time, '', false, '', '[]'::jsonb, duration_s, id,
     jsonb_build_object('id', id, 'backup_detail', backup_detail, 'snapshot', snapshot, 'state', state),
