@@ -22,6 +22,7 @@ from engine.keys import DerivedKeys
 from engine.lifeline import collect_seldom, end_with_parent
 from engine.progress import Progress
 from engine.repository import Repository
+from engine.store import Store
 
 UNREADABLE_REPORTED = 1000
 ERROR_LENGTH = 2000
@@ -83,7 +84,7 @@ def run(specification: dict[str, Any], out: _Out, cancel: threading.Event) -> di
     credentials = Credentials(place["access_key"], place["secret_key"]) if place.get("access_key") else None
     known: DerivedKeys = specification["derived_keys"]
     derived = known.copy()
-    repository = Repository.open(open_store(place["location"], credentials=credentials), place["password"], derived)
+    repository = Repository.open(_store(place, credentials), place["password"], derived)
     if new := derived.keys() - known.keys():
         out.say("derived", keys={origin: derived[origin] for origin in new})
     try:
@@ -92,6 +93,14 @@ def run(specification: dict[str, Any], out: _Out, cancel: threading.Event) -> di
         return _recover(repository, specification["recovery"], out, cancel)
     finally:
         repository.close()
+
+
+def _store(place: dict[str, Any], credentials: Credentials | None) -> Store:
+    if not (authorities := place.get("authorities")):
+        return open_store(place["location"], credentials=credentials)
+    from engine.backends.connections import Trust  # imports boto3, which a directory needs none of
+
+    return open_store(place["location"], credentials=credentials, trust=Trust(authorities))
 
 
 def _back_up(repository: Repository, wanted: dict[str, Any], out: _Out, cancel: threading.Event) -> dict[str, Any]:

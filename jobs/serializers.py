@@ -135,7 +135,10 @@ class NewPlanSerializer(PlanFieldsSerializer):
     start_time = UnixTimeField()
     backup_data = serializers.CharField(trim_whitespace=False, max_length=1 << 20)
     shared = serializers.BooleanField(
-        default=False, help_text="One repository for the whole bucket, deduplicated across hosts, not one per client."
+        default=False, help_text=(
+            "One repository for the whole bucket, deduplicated across hosts, whose one password every host in it has, and can read "
+            "all of it with. By default each client has a repository and a password of its own."
+        ),
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

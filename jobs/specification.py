@@ -15,7 +15,7 @@ def job_specification(record: JobRecord) -> dict[str, Any]:
     backup = record if isinstance(record, BackupRecord) else record.backup_record
     assert backup is not None, "a backup record with an active recovery cannot be deleted"
     repository = backup.repository
-    credentials = repository.tenant.credentials
+    credentials = repository.tenant.agent_credentials
     common = {
         "job": record.job,
         "attempt": record.attempt,
@@ -26,6 +26,7 @@ def job_specification(record: JobRecord) -> dict[str, Any]:
             "password": repository.password,
             "access_key": credentials.access_key if credentials else None,
             "secret_key": credentials.secret_key if credentials else None,
+            "authorities": repository.tenant.endpoint.authorities,
         },
     }
     if isinstance(record, RecoveryRecord):

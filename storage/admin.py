@@ -15,12 +15,13 @@ from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from backupcenter.api.exceptions import Conflict
-from engine.errors import StoreError
+from engine.errors import EngineError, StoreError
 from storage import probing
 from storage.addresses import clean_address
+from storage.buckets import restrict_agents
 from storage.endpoints import require_endpoint
 from storage.models import Endpoint, Repository, Tenant
-from storage.tenants import new_tenant, refresh_tenants, take_keys
+from storage.tenants import new_tenant, refresh_tenants, take_agent_keys, take_keys
 
 
 class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -28,7 +29,7 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Endpoint
-        fields = ["address", "https", "type", "display_name", "max_jobs"]
+        fields = ["address", "https", "type", "display_name", "authorities", "max_jobs"]
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -36,9 +37,8 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
             return data
         try:
             data["address"] = clean_address(data["address"], is_directory=data["type"] == Endpoint.Type.DIRECTORY)
-            endpoint = Endpoint(pk=self.instance.pk, address=data["address"], https=data["https"], type=data["type"])
-            require_endpoint(endpoint)
-        except (ValueError, StoreError) as error:
+            require_endpoint(Endpoint(pk=self.instance.pk, **data))
+        except (ValueError, EngineError) as error:
             raise forms.ValidationError({"address": str(error)}) from error
         except Conflict as error:
             raise forms.ValidationError(str(error.detail)) from error
@@ -81,15 +81,23 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
         label=capfirst(_("secret key")), required=False, widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
     )
 
+    agent_secret_key = forms.CharField(
+        label=capfirst(_("agents' secret key")),
+        required=False,
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
+    )
+
     class Meta:
         model = Tenant
-        fields = ["endpoint", "username", "access_key", "secret_key"]
+        fields = ["endpoint", "username", "access_key", "secret_key", "agent_access_key", "agent_secret_key", "lock_days"]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         if self.instance.pk:
-            self.initial["secret_key"] = ""
-            self.fields["secret_key"].help_text = _("Leave empty to keep the present one.")
+            for name in ("secret_key", "agent_secret_key"):
+                self.initial[name] = ""
+                if name in self.fields:
+                    self.fields[name].help_text = _("Leave empty to keep the present one.")
         elif "username" in self.fields:
             self.fields["username"].required = False
             self.fields["username"].help_text = _("For a directory only; a store names its users itself.")
@@ -112,10 +120,27 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
             else:
                 take_keys(present, data["access_key"], secret_key)
                 self.instance = present
+            self._take_agent_keys(data)
         except (StoreError, APIException) as error:
             raise forms.ValidationError(str(error)) from error
         data["username"] = self.instance.username
         return data
+
+    def _take_agent_keys(self, data: dict[str, Any]) -> None:
+        tenant = self.instance
+        access_key = data.get("agent_access_key", "")
+        secret_key = data.get("agent_secret_key", "")
+        if tenant.endpoint.is_directory and (access_key or secret_key or data.get("lock_days")):
+            raise StoreError(gettext("A directory has neither keys nor locks."))
+        if access_key == tenant.agent_access_key and not secret_key:
+            secret_key = tenant.agent_secret_key
+        elif bool(access_key) != bool(secret_key):
+            raise StoreError(gettext("An access key and its secret key come together."))
+        else:
+            take_agent_keys(tenant, access_key, secret_key)
+            if tenant.pk:
+                restrict_agents(tenant)
+        data["agent_secret_key"] = secret_key
 
 
 @admin.register(Tenant)
@@ -134,7 +159,7 @@ class TenantAdmin(ModelAdmin):
         taken = ["endpoint", "username", "access_key"]
         if self.has_change_permission(request, obj):
             # Who may only look would be shown its value instead of an empty input.
-            taken.append("secret_key")
+            taken += ["secret_key", "agent_access_key", "agent_secret_key", "lock_days"]
         told = ["display_name", "quota_text", "used_text", "refreshed_at", "refresh_error"]
         return taken if obj is None else taken + told
 

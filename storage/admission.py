@@ -58,7 +58,7 @@ def admit(address: str) -> None:
 
 def trust_in(endpoint: Endpoint) -> Trust:
     """Return who is taken for the endpoint's store when the server connects to it."""
-    return Trust(admit=admit)
+    return Trust(authorities=endpoint.authorities, admit=admit)
 
 
 def require_own_directory(path: str) -> None:

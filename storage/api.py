@@ -13,11 +13,11 @@ from rest_framework.viewsets import GenericViewSet
 from accounts.models import User
 from backupcenter.api.keys import find_by_key
 from backupcenter.api.router import Router
-from engine.errors import AddressRefused, StoreError
+from engine.errors import AddressRefused, EngineError, StoreError
 from storage.endpoints import save_endpoint
 from storage.models import Endpoint, Tenant
 from storage.serializers import EndpointSerializer, NewTenantSerializer, TenantKeysSerializer, TenantSerializer
-from storage.tenants import add_tenant, change_keys, find_tenant
+from storage.tenants import add_tenant, change_tenant, find_tenant
 
 ENDPOINT = {"address": "127.0.0.1:7480", "https": False, "type": 0, "display_name": "ceph"}
 KEYS = {"access_key": "I74IB7JXCQN67HUS2XZD", "secret_key": "nwCiFFIJfchFGRARxiDqKoeprWIkX2hKXLX7R1wh"}
@@ -30,6 +30,9 @@ TENANT = {
     "display_name": "s3user",
     "refreshed_at": 1589627522,
     "refresh_error": "",
+    "agent_access_key": "",
+    "agent_username": "",
+    "lock_days": None,
 }
 ADDRESS = OpenApiParameter("address", str, OpenApiParameter.PATH, description="Address, in base64 or plain and percent-encoded.")
 CHECK = OpenApiParameter("check", bool, default=True, description="Whether something must answer at the address.")
@@ -80,7 +83,7 @@ class EndpointViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.D
             save_endpoint(endpoint, check=check)
         except AddressRefused as error:
             raise ValidationError({"address": [str(error)]}) from error
-        except StoreError as error:
+        except EngineError as error:
             raise ValidationError(str(error)) from error
         return Response(EndpointSerializer(endpoint).data, status=status)
 
@@ -145,7 +148,7 @@ class TenantViewSet(mixins.ListModelMixin, GenericViewSet[Tenant]):
         form.is_valid(raise_exception=True)
         data = form.validated_data
         try:
-            change_keys(tenant, data.get("access_key", tenant.access_key), data.get("secret_key", tenant.secret_key))
+            change_tenant(tenant, data)
         except StoreError as error:
             raise ValidationError(str(error)) from error
         return self._answer(tenant)

@@ -3,6 +3,7 @@
 from django.utils.translation import gettext as _
 
 from backupcenter.api.exceptions import Conflict
+from engine.backends.connections import require_certificates
 from storage import probing
 from storage.admission import require_admissible
 from storage.models import Endpoint
@@ -15,8 +16,11 @@ def save_endpoint(endpoint: Endpoint, *, check: bool = True) -> None:
 
 
 def require_endpoint(endpoint: Endpoint, *, check: bool = True) -> None:
-    """Raise if an endpoint cannot be saved as it is: Conflict, AddressRefused, StoreError if `check` and nothing answers there."""
+    """Raise if an endpoint cannot be saved as it is: Conflict, EngineError for authorities that are none,
+    AddressRefused, StoreError if `check` and nothing answers there."""
     require_fitting(endpoint)
+    if endpoint.authorities:
+        require_certificates(endpoint.authorities)
     require_admissible(endpoint)
     if check:
         probing.check_endpoint(endpoint)

@@ -1,6 +1,6 @@
 """Where backups are kept: endpoints (object stores or directories), tenants (their users) and restic repositories."""
 
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -22,6 +22,11 @@ class Endpoint(models.Model):
     https = models.BooleanField(_("HTTPS"), default=True)
     type = models.PositiveSmallIntegerField(_("type"), choices=Type.choices, default=Type.CEPH)
     display_name = models.CharField(_("display name"), max_length=255, blank=True)
+    authorities = models.TextField(
+        _("authorities"),
+        blank=True,
+        help_text=_("certificates (PEM) of those who vouch for the store's own certificate; empty: those whom everybody trusts"),
+    )
     max_jobs = models.PositiveIntegerField(
         _("jobs at once"), null=True, blank=True, validators=[MinValueValidator(1)], help_text=_("empty: as the settings say")
     )
@@ -55,6 +60,21 @@ class Tenant(models.Model):
     display_name = models.CharField(_("display name"), max_length=255, blank=True)
     access_key = models.CharField(_("access key"), max_length=255, blank=True)
     secret_key = EncryptedTextField(_("secret key"), blank=True)
+    agent_access_key = models.CharField(
+        _("agents' access key"),
+        max_length=255,
+        blank=True,
+        help_text=_("of another user, who may not delete backups; empty: agents are given the keys above"),
+    )
+    agent_secret_key = EncryptedTextField(_("agents' secret key"), blank=True)
+    agent_username = models.CharField(_("agents' user name"), max_length=255, blank=True, editable=False)
+    lock_days = models.PositiveIntegerField(
+        _("days of Object Lock"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(36500)],
+        help_text=_("for so many days nobody can erase what was written to a bucket that is made from now on; empty: no lock"),
+    )
     quota = models.BigIntegerField(_("quota"), null=True, blank=True, help_text=_("bytes; empty: none"))
     used = models.BigIntegerField(_("used"), null=True, blank=True, help_text=_("bytes"))
     refreshed_at = models.DateTimeField(_("read from the store"), null=True, blank=True)
@@ -74,7 +94,13 @@ class Tenant(models.Model):
 
     @property
     def credentials(self) -> Credentials | None:
+        """The server's keys; None: a directory needs none."""
         return None if self.endpoint.is_directory else Credentials(self.access_key, self.secret_key)
+
+    @property
+    def agent_credentials(self) -> Credentials | None:
+        """The keys that agents are given: keys of their own if there are any."""
+        return Credentials(self.agent_access_key, self.agent_secret_key) if self.agent_access_key else self.credentials
 
 
 class Repository(models.Model):

@@ -23,6 +23,7 @@ from engine.keys import DerivedKeys
 from engine.repository import Repository as EngineRepository
 from engine.store import Store
 from storage.admission import require_own_directory, trust_in
+from storage.buckets import prepare_bucket
 from storage.models import Repository, Tenant
 
 # S3's own rule is narrower; older stores take more than it allows.
@@ -126,7 +127,7 @@ _derived_keys: DerivedKeys = {}
 def _identity(row: Repository) -> str:
     """Return what an opened repository depends on; connections do not survive a fork, so the process is part of it."""
     credentials = row.tenant.credentials
-    keys = (credentials.access_key, credentials.secret_key) if credentials else ()
+    keys = (credentials.access_key, credentials.secret_key, row.tenant.endpoint.authorities) if credentials else ()
     return hashlib.sha256(repr((os.getpid(), row.location, row.password, keys)).encode()).hexdigest()
 
 
@@ -147,6 +148,7 @@ def _is_made_by_another(row: Repository) -> bool:
 def _make(row: Repository) -> None:
     try:
         store = repository_store(row)
+        prepare_bucket(row.tenant, row.bucket)
         try:
             repository = EngineRepository.init(store, row.password)
         except RepositoryExists as error:

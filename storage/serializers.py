@@ -24,7 +24,7 @@ class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
 
     class Meta:
         model = Endpoint
-        fields = ["address", "https", "type", "display_name", "max_jobs"]
+        fields = ["address", "https", "type", "display_name", "max_jobs", "authorities"]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         kind = attrs.get("type", self.instance.type if self.instance else Endpoint.Type.CEPH)
@@ -72,8 +72,9 @@ class TenantSerializer(NestedTenantSerializer):
     refreshed_at = UnixTimeField(read_only=True, allow_null=True)
 
     class Meta(NestedTenantSerializer.Meta):
-        fields = [*NestedTenantSerializer.Meta.fields, "refreshed_at", "refresh_error"]
-        read_only_fields = [*NestedTenantSerializer.Meta.read_only_fields, "refresh_error"]
+        added = ["refreshed_at", "refresh_error", "agent_access_key", "agent_username", "lock_days"]
+        fields = [*NestedTenantSerializer.Meta.fields, *added]
+        read_only_fields = [*NestedTenantSerializer.Meta.read_only_fields, *added[1:]]
 
     @extend_schema_field(str)
     def get_secret_key(self, tenant: Tenant) -> str:
@@ -92,10 +93,17 @@ class KeyField(serializers.RegexField):
 
 
 class TenantKeysSerializer(serializers.Serializer[Any]):
-    """Other keys of the same tenant. What else it has is the store's word, and cannot be changed here."""
+    """Other keys of the same tenant, keys for its agents, and a lock. What else it has is the store's word, and stays."""
 
     access_key = KeyField(required=False, allow_blank=True)
     secret_key = KeyField(required=False, allow_blank=True)
+    agent_access_key = KeyField(
+        required=False, allow_blank=True, help_text=_("Of another user, who may not delete backups; empty: the tenant's own.")
+    )
+    agent_secret_key = KeyField(required=False, allow_blank=True)
+    lock_days = serializers.IntegerField(
+        required=False, allow_null=True, min_value=1, max_value=36500, help_text=_("Object Lock of the buckets made from now on.")
+    )
     username = serializers.CharField(max_length=255, required=False, trim_whitespace=False)
     endpoint = EndpointKeySerializer(required=False)
     display_name = serializers.CharField(max_length=255, required=False, allow_blank=True, trim_whitespace=False)
@@ -111,9 +119,16 @@ class TenantKeysSerializer(serializers.Serializer[Any]):
             "quota": tenant.quota,
         }
         keys = without_fixed(attrs, present)
+        names = ("agent_access_key", "agent_secret_key", "lock_days")
+        settings: dict[str, Any] = {name: keys.pop(name) for name in names if name in keys}
+        if any(settings.values()) and tenant.endpoint.is_directory:
+            message = _("A directory has neither keys nor locks.")
+            raise serializers.ValidationError({name: [message] for name, value in settings.items() if value})
+        if bool(settings.get("agent_access_key")) != bool(settings.get("agent_secret_key")):
+            raise serializers.ValidationError({"agent_secret_key": [_("An access key and its secret key come together.")]})
         if not tenant.endpoint.is_directory and "" in keys.values():
             raise serializers.ValidationError({name: [_("This field is required.")] for name, key in keys.items() if not key})
-        return keys
+        return {**keys, **settings}
 
 
 class NewTenantSerializer(serializers.Serializer[Any]):

@@ -1,8 +1,9 @@
 """Tenants: created from a pair of keys, since the store itself says whose they are, and refreshed now and then."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from django.dispatch import Signal
 from django.http import Http404
@@ -12,6 +13,7 @@ from django.utils.translation import gettext as _
 from backupcenter.api.exceptions import Conflict
 from engine.errors import EngineError, InvalidCredentials
 from storage import probing
+from storage.buckets import restrict_agents
 from storage.models import Endpoint, Tenant
 
 log = logging.getLogger(__name__)
@@ -56,9 +58,17 @@ def new_tenant(endpoint: Endpoint, access_key: str = "", secret_key: str = "", *
     return tenant
 
 
-def change_keys(tenant: Tenant, access_key: str, secret_key: str) -> None:
-    """Give a tenant other keys and store it (see `take_keys`)."""
-    take_keys(tenant, access_key, secret_key)
+def change_tenant(tenant: Tenant, changes: Mapping[str, Any]) -> None:
+    """Give a tenant other keys (`take_keys`), keys for its agents (`take_agent_keys`) or another lock, and store it.
+
+    Raises StoreError, also if the store does not take the rights of the agents' keys.
+    """
+    if changes.keys() & {"access_key", "secret_key"}:
+        take_keys(tenant, changes.get("access_key", tenant.access_key), changes.get("secret_key", tenant.secret_key))
+    if "agent_access_key" in changes:
+        take_agent_keys(tenant, changes["agent_access_key"], changes["agent_secret_key"])
+        restrict_agents(tenant)
+    tenant.lock_days = changes.get("lock_days", tenant.lock_days)
     tenant.save()
 
 
@@ -70,6 +80,21 @@ def take_keys(tenant: Tenant, access_key: str, secret_key: str) -> None:
         raise InvalidCredentials(message % {"other": description.username, "username": tenant.username})
     tenant.access_key, tenant.secret_key = access_key, secret_key
     apply_description(tenant, description)
+
+
+def take_agent_keys(tenant: Tenant, access_key: str, secret_key: str) -> None:
+    """Have agents given these keys instead of the tenant's own; empty ones end that. The tenant is not stored yet.
+
+    Raises StoreError if they are refused, or belong to the tenant's own user, who may do everything.
+    """
+    username = ""
+    if access_key:
+        username = probing.describe_tenant(tenant.endpoint, access_key, secret_key).username
+        # Other stores than Ceph name no users.
+        is_same = access_key == tenant.access_key or (tenant.endpoint.type == Endpoint.Type.CEPH and username == tenant.username)
+        if is_same:
+            raise InvalidCredentials(_("The agents' keys must be those of another user, who may not delete backups."))
+    tenant.agent_access_key, tenant.agent_secret_key, tenant.agent_username = access_key, secret_key, username
 
 
 def refresh_tenants(tenants: Sequence[Tenant]) -> int:

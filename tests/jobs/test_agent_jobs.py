@@ -75,7 +75,8 @@ def test_a_claim_tells_what_to_do_with_the_keys_and_is_not_kept(agent, record, p
     told = answer.json()
     assert (told["job"], told["attempt"], told["kind"]) == (record.job, 1, "backup")
     assert told["repository"] == {
-        "location": plan.repository.location, "password": plan.repository.password, "access_key": None, "secret_key": None
+        "location": plan.repository.location, "password": plan.repository.password, "access_key": None, "secret_key": None,
+        "authorities": "",
     }  # fmt: skip
     assert told["backup"]["include"] == ["/etc"]
     assert told["backup"]["exclude"] == ["/etc/ssl"]
