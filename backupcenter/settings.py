@@ -285,9 +285,9 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/",
     "ENUM_GENERATE_CHOICE_DESCRIPTION": True,
     "ENUM_NAME_OVERRIDES": {
+        "EndpointType": "storage.models.Endpoint.Type",
         "RecordState": "records.models.State",
         "PlanState": "jobs.models.BackupPlan.State",
-        "EndpointType": "storage.models.Endpoint.Type",
     },
 }
 

@@ -121,6 +121,9 @@ class TenantKeysSerializer(serializers.Serializer[Any]):
         keys = without_fixed(attrs, present)
         names = ("agent_access_key", "agent_secret_key", "lock_days")
         settings: dict[str, Any] = {name: keys.pop(name) for name in names if name in keys}
+        if settings.get("agent_access_key") == tenant.agent_access_key and not settings.get("agent_secret_key"):
+            # Sent back as it was shown.
+            settings = {name: value for name, value in settings.items() if name == "lock_days"}
         if any(settings.values()) and tenant.endpoint.is_directory:
             message = _("A directory has neither keys nor locks.")
             raise serializers.ValidationError({name: [message] for name, value in settings.items() if value})

@@ -66,7 +66,7 @@ def change_tenant(tenant: Tenant, changes: Mapping[str, Any]) -> None:
     if changes.keys() & {"access_key", "secret_key"}:
         take_keys(tenant, changes.get("access_key", tenant.access_key), changes.get("secret_key", tenant.secret_key))
     if "agent_access_key" in changes:
-        take_agent_keys(tenant, changes["agent_access_key"], changes["agent_secret_key"])
+        take_agent_keys(tenant, changes["agent_access_key"], changes.get("agent_secret_key", ""))
         restrict_agents(tenant)
     tenant.lock_days = changes.get("lock_days", tenant.lock_days)
     tenant.save()

@@ -52,6 +52,9 @@ def test_the_store_says_name_display_name_quota_and_use(api, endpoint) -> None:
         "used": 100000,
         "display_name": "S3 User",
         "refresh_error": "",
+        "agent_access_key": "",
+        "agent_username": "",
+        "lock_days": None,
     }
 
 
