@@ -36,6 +36,7 @@ MISSING: dict[str, str | None] = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="also run the soaks (minutes each)")
     parser.addoption("--soak-share", type=float, default=1.0, metavar="X", help="make the engine's soaks this part of their length")
+    parser.addoption("--faults-json", metavar="FILE", help="add what each cell of the fault matrix measured to this file")
     parser.addoption("--soak-seed", type=int, metavar="N", help="what the engine's soaks draw by chance, as a run has printed it")
 
 

@@ -91,7 +91,7 @@ def missing_programs() -> list[str]:
 
 
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-_ENVIRONMENT = {**os.environ, "PATH": _PATH, "CEPH_ARGS": ""}
+CEPH_ENVIRONMENT = {**os.environ, "PATH": _PATH, "CEPH_ARGS": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +105,22 @@ class CephGateway:
     def address(self) -> str:
         return self.url.removeprefix("http://")
 
+    @property
+    def command(self) -> list[str]:
+        """What starts the gateway, which Ceph's other daemons outlive."""
+        return ["radosgw", "--conf", str(self.directory / "ceph.conf"), "-n", "client.rgw", "-f"]
+
     def admin(self, *arguments: str) -> str:
         """Run `radosgw-admin` and return what it prints."""
         command = ["radosgw-admin", "--conf", str(self.directory / "ceph.conf"), "-n", "client.rgw", *arguments]
         return subprocess.run(
-            command, env=_ENVIRONMENT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, env=CEPH_ENVIRONMENT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         ).stdout
 
     def ask(self, *words: str) -> str:
         """Give the running gateway a command of its admin socket and return the answer."""
         command = ["ceph", "--admin-daemon", str(self.directory / "client.rgw.asok"), *words]
-        return subprocess.run(command, env=_ENVIRONMENT, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(command, env=CEPH_ENVIRONMENT, check=True, capture_output=True, text=True).stdout
 
     def make_user(self, name: str, quota: int | None = None, display_name: str | None = None) -> tuple[str, str]:
         """Create a tenant and return its access and secret key. `quota`: bytes."""
@@ -128,13 +133,13 @@ class CephGateway:
 
 
 @contextmanager
-def ceph_gateway() -> Iterator[CephGateway]:
-    """Run a new, empty gateway for the length of the block."""
+def ceph_gateway(is_started: bool = True) -> Iterator[CephGateway]:
+    """Run a new, empty gateway for the length of the block; if not `is_started`, what it needs, for the caller to start it."""
     # Unix sockets live in it, whose paths must stay short.
     directory = Path(tempfile.mkdtemp(prefix="rgw-", dir="/tmp"))
     daemons: list[subprocess.Popen[bytes]] = []
     try:
-        yield _start(directory, daemons)
+        yield _start(directory, daemons, is_started)
     finally:
         for daemon in reversed(daemons):
             daemon.send_signal(signal.SIGKILL)
@@ -142,7 +147,7 @@ def ceph_gateway() -> Iterator[CephGateway]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _start(directory: Path, daemons: list[subprocess.Popen[bytes]]) -> CephGateway:
+def _start(directory: Path, daemons: list[subprocess.Popen[bytes]], is_started: bool) -> CephGateway:
     for name in ("mon", "osd", "rgw"):
         (directory / name).mkdir()
     fsid, osd_uuid = str(uuid.uuid4()), str(uuid.uuid4())
@@ -152,13 +157,13 @@ def _start(directory: Path, daemons: list[subprocess.Popen[bytes]]) -> CephGatew
 
     def run(*command: str) -> None:
         with (directory / "setup.log").open("ab") as log:
-            subprocess.run(command, env=_ENVIRONMENT, check=True, stdout=log, stderr=log, timeout=120)
+            subprocess.run(command, env=CEPH_ENVIRONMENT, check=True, stdout=log, stderr=log, timeout=120)
 
     def launch(*command: str) -> None:
         log = (directory / f"{command[0]}.out").open("ab")
         daemons.append(
             subprocess.Popen(
-                command, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=ending_with_us()
+                command, env=CEPH_ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=ending_with_us()
             )
         )
         log.close()
@@ -171,6 +176,8 @@ def _start(directory: Path, daemons: list[subprocess.Popen[bytes]]) -> CephGatew
     run("ceph-osd", "--conf", str(conf), "-i", "0", "--mkfs", "--osd-uuid", osd_uuid)
     run("ceph", "--conf", str(conf), "--connect-timeout", "30", "osd", "new", osd_uuid)
     launch("ceph-osd", "--conf", str(conf), "-i", "0", "-f")
-    launch("radosgw", "--conf", str(conf), "-n", "client.rgw", "-f")
-    wait_until(lambda: accepts(rgw_port), "the Ceph gateway", timeout_s=120)
-    return CephGateway(f"http://127.0.0.1:{rgw_port}", directory)
+    gateway = CephGateway(f"http://127.0.0.1:{rgw_port}", directory)
+    if is_started:
+        launch(*gateway.command)
+        wait_until(lambda: accepts(rgw_port), "the Ceph gateway", timeout_s=120)
+    return gateway

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.services.ending import ending_with_us
-from tests.services.ports import accepts, free_port, wait_until
+from tests.services.ports import free_port, wait_until
 
 
 def postgres_programs() -> Path | None:
@@ -21,61 +21,54 @@ def postgres_programs() -> Path | None:
     return next((path for path in reversed(candidates) if (path / "initdb").exists()), None)
 
 
+class PostgresFiles:
+    """A database cluster in a directory of its own, which `command` serves at a port of loopback."""
+
+    def __init__(self, directory: Path, port: int, **settings: str) -> None:
+        """Make an empty cluster in `directory`, which exists. `settings`: PostgreSQL's own, for `command`."""
+        programs = postgres_programs()
+        assert programs is not None
+        self.programs, self.directory, self.port = programs, directory, port
+        self.url = f"postgres://backupcenter@127.0.0.1:{port}/backupcenter"
+        self._settings = {"fsync": "off", "listen_addresses": "127.0.0.1", **settings}
+        # PostgreSQL refuses to run as root; and whoever becomes another user forgets that it is to end with its parent.
+        user = ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=KILL"]
+        self._as_user = ["setpriv", *user] if os.geteuid() == 0 else []
+        if self._as_user:
+            shutil.chown(directory, "postgres", "postgres")
+        options = ["-A", "trust", "-U", "backupcenter", "--no-sync", "-E", "UTF8"]
+        command = [*self._as_user, programs / "initdb", "-D", directory / "data", *options]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    @property
+    def command(self) -> list[str]:
+        place = ["-D", str(self.directory / "data"), "-p", str(self.port), "-k", str(self.directory)]
+        settings = (f"--{name}={value}" for name, value in self._settings.items())
+        return [*self._as_user, str(self.programs / "postgres"), *place, *settings]
+
+    def make_database(self) -> None:
+        """Make the database as soon as the server, which has been started, lets it be made."""
+        command = [self.programs / "createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "backupcenter", "backupcenter"]
+        made = lambda: subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0  # noqa: E731
+        wait_until(made, "a PostgreSQL database", timeout_s=30)
+
+
 @contextmanager
 def postgres_server(**settings: str) -> Iterator[str]:
     """Run an empty PostgreSQL for the length of the block and yield the URL of its database.
 
     `settings`: PostgreSQL's own, such as `shared_buffers="1GB"`; unless they say otherwise, nothing waits for the disk.
     """
-    programs = postgres_programs()
-    assert programs is not None
-    port = free_port()
     directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    # PostgreSQL refuses to run as root.
-    as_user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-    if as_user:
-        shutil.chown(directory, "postgres", "postgres")
-    data = directory / "data"
     process = None
     try:
-        subprocess.run(
-            [programs / "initdb", "-D", data, "-A", "trust", "-U", "backupcenter", "--no-sync", "-E", "UTF8"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            cwd="/",
-            **as_user,
-        )
+        files = PostgresFiles(directory, free_port(), **settings)
+        nothing = subprocess.DEVNULL
         process = subprocess.Popen(
-            [
-                programs / "postgres",
-                "-D",
-                data,
-                "-p",
-                str(port),
-                "-k",
-                directory,
-                *(f"--{name}={value}" for name, value in {"fsync": "off", "listen_addresses": "127.0.0.1", **settings}.items()),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            preexec_fn=ending_with_us(),
-            **as_user,
+            files.command, stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", preexec_fn=ending_with_us()
         )
-        wait_until(lambda: accepts(port), "PostgreSQL", timeout_s=30)
-        wait_until(
-            lambda: (
-                subprocess.run(
-                    [programs / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "backupcenter", "backupcenter"],
-                    stderr=subprocess.DEVNULL,
-                ).returncode
-                == 0
-            ),
-            "a PostgreSQL database",
-            timeout_s=30,
-        )
-        yield f"postgres://backupcenter@127.0.0.1:{port}/backupcenter"
+        files.make_database()
+        yield files.url
     finally:
         if process is not None:
             process.terminate()

@@ -8,10 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from backupcenter.quickstart.center import Center
 from tests.services.ports import wait_until
 from tests.system.processes import Installation
 
+CEPH, DIRECTORY = 0, 2
+BUCKET = "bucket"
 LOOPBACK_IPV4 = 0x7F000001
 SUCCESS, QUEUED, RUNNING, FAILED, CANCELLED, WARNINGS, LOST = range(7)
 
@@ -19,7 +23,11 @@ Record = dict[str, Any]
 
 
 class Operator:
-    """An administrator of `center`, whose web process runs; the store is a directory of the installation."""
+    """An administrator of `center`, whose web process runs; the store is a directory of the installation, unless it is another."""
+
+    endpoint: Record
+    keys: dict[str, str] = {}
+    restic_keys: dict[str, str] = {}
 
     def __init__(self, center: Installation) -> None:
         self.center = center
@@ -31,18 +39,24 @@ class Operator:
         self.api = Center(center.url, token)
         self.token = token
         self.store = center.directory / "store"
+        self.endpoint = {"address": str(self.store), "https": False, "type": DIRECTORY, "display_name": "store"}
+
+    def use_ceph(self, address: str, access_key: str, secret_key: str) -> None:
+        """Have the store be a Ceph gateway. To be called before `register`."""
+        self.endpoint = {"address": address, "https": False, "type": CEPH, "display_name": "ceph"}
+        self.keys = {"access_key": access_key, "secret_key": secret_key}
+        self.restic_keys = {"AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
 
     def register(self) -> None:
         """Register the store and this host, and let its agent join."""
         self.store.mkdir(exist_ok=True)
-        endpoint = {"address": str(self.store), "https": False, "type": 2, "display_name": "store"}
-        self.api.post("/api/endpoint", endpoint)
-        self.tenant = self.api.post("/api/tenant", {"endpoint": {"address": str(self.store)}})
+        self.api.post("/api/endpoint", self.endpoint)
+        self.tenant = self.api.post("/api/tenant", {"endpoint": {"address": self.endpoint["address"]}, **self.keys})
         self.api.post("/api/client", {"ipv4": LOOPBACK_IPV4, "ipv6": None, "hostname": "host"})
         self.center.join(self.api.post(f"/api/client/{LOOPBACK_IPV4}/token")["token"])
 
-    def plan(self, name: str, source: Path, cron: str | None = None) -> Record:
-        """Make a plan of `source`; without a Quartz expression it fires once, at once."""
+    def plan(self, name: str, source: Path, cron: str | None = None, *, in_s: int = 0, bucket: str = BUCKET) -> Record:
+        """Make a plan of `source` that begins in so many seconds; without a Quartz expression it fires once, then."""
         return dict(
             self.api.post(
                 "/api/backup",
@@ -50,10 +64,10 @@ class Operator:
                     "backup_name": name,
                     "backup_group": 0,
                     "client": {"ipv4": LOOPBACK_IPV4},
-                    "tenant": {"username": self.tenant["username"], "endpoint": {"address": str(self.store)}},
-                    "bucket": "bucket",
+                    "tenant": {"username": self.tenant["username"], "endpoint": {"address": self.endpoint["address"]}},
+                    "bucket": bucket,
                     "cron_expression": cron,
-                    "start_time": int(time.time()),
+                    "start_time": int(time.time()) + in_s,
                     "end_time": None,
                     "hold_type": 0,
                     "hold_time": 0,
@@ -65,6 +79,11 @@ class Operator:
     def run(self, plan: Record) -> Record:
         """Start a backup by hand and return its record."""
         return dict(self.api.post(f"/api/backup/{plan['uuid']}/run"))
+
+    def delete(self, record: Record) -> None:
+        """Delete a backup record, and so have its snapshot forgotten."""
+        address = f"{self.center.url}/api/record/backup/{record['id']}"
+        requests.delete(address, headers={"Authorization": f"Token {self.token}"}, timeout=60).raise_for_status()
 
     def record(self, record: Record) -> Record:
         return dict(self.api.get(f"/api/record/backup/{record['id']}"))
@@ -96,13 +115,14 @@ class Operator:
         code = "from records.models import Event; print(*Event.objects.order_by('pk').values_list('title', flat=True), sep='\\n')"
         return self.center.run_python(code).splitlines()
 
-    def restic(self, *arguments: str) -> str:
-        """Run restic on the one repository of the installation and return what it prints."""
-        code = "from storage.models import Repository; row = Repository.objects.get(); print(row.location, row.password)"
+    def restic(self, *arguments: str, bucket: str = BUCKET) -> str:
+        """Run restic on the one repository in a bucket and return what it prints."""
+        row = f"row = Repository.objects.get(bucket='{bucket}')"
+        code = f"from storage.models import Repository; {row}; print(row.location, row.password)"
         location, password = self.center.run_python(code).split()[-2:]
         done = subprocess.run(
             ["restic", "--no-cache", "-r", location, *arguments],
-            env={**os.environ, "RESTIC_PASSWORD": password},
+            env={**os.environ, "RESTIC_PASSWORD": password, **self.restic_keys},
             capture_output=True,
             text=True,
         )

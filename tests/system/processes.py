@@ -72,6 +72,31 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
+def engine_processes(agent: Process) -> list[int]:
+    """Return the agent's child processes that run the engine."""
+    found = []
+    for child in agent.children():
+        try:
+            command = Path(f"/proc/{child}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"agent.child" in command:
+            found.append(child)
+    return found
+
+
+def send(number: signal.Signals, process_id: int) -> None:
+    """Signal a process and those it started."""
+    for child in descendants(process_id):
+        with suppress(ProcessLookupError):
+            os.kill(child, number)
+
+
+def descendants(process_id: int) -> list[int]:
+    children = Path(f"/proc/{process_id}/task").glob("*/children")
+    return [process_id, *(each for path in children for child in path.read_text().split() for each in descendants(int(child)))]
+
+
 class Installation:
     """A server's programs over one database and one Redis. Use as `with installation() as center`."""
 
@@ -83,6 +108,8 @@ class Installation:
         self.redis_password = secrets.token_urlsafe(12)
         self.database_url = database_url or f"sqlite://{directory / 'center.sqlite3'}"
         self.redis_url = f"redis://:{self.redis_password}@127.0.0.1:{self.redis_port}/0"
+        # The server's address as agents are told it.
+        self.agents_url = self.url
         self.processes: list[Process] = []
         named = {
             "SECRET_KEY": secrets.token_urlsafe(32),
@@ -110,14 +137,14 @@ class Installation:
         stdout: int | None = None,
     ) -> Process:
         """Start a program; return once `ready` is true or its log has `says`. Raises AssertionError with its log if it ends."""
-        log = self.directory / f"{name}.log"
+        log = self.log_path(name)
         before = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 command,
                 cwd=TOP,
                 # Names the process in PostgreSQL's list of connections.
-                env={**(environment or self.environment), "PGAPPNAME": name},
+                env={**(environment or self.environment_of(name)), "PGAPPNAME": name},
                 stdin=stdin,
                 stdout=output if stdout is None else stdout,
                 stderr=output,
@@ -129,6 +156,14 @@ class Installation:
         wait_until(lambda: is_ready() or not process.is_running, name)
         assert process.is_running, f"{name} ended:\n{process.tail()}"
         return process
+
+    def log_path(self, name: str) -> Path:
+        """Return where the program of this name logs to."""
+        return self.directory / f"{name}.log"
+
+    def environment_of(self, name: str) -> dict[str, str]:
+        """Return the environment of a server's program."""
+        return self.environment
 
     def manage(self, *arguments: str) -> str:
         """Run a management command and return what it prints. Raises AssertionError with its errors if it fails."""
@@ -176,7 +211,7 @@ class Installation:
 
     def join(self, token: str) -> None:
         """Let this machine's agent join with a one-time token."""
-        command = [sys.executable, "-m", "agent", "join", "--center", self.url, "--token", "-"]
+        command = [sys.executable, "-m", "agent", "join", "--center", self.agents_url, "--token", "-"]
         done = subprocess.run(
             [*command, "--state", str(self.directory / "agent")],
             cwd=TOP,

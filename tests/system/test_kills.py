@@ -4,7 +4,6 @@ The engine's process is let run in small steps, so that each kill happens in the
 pack reached the store and before the last.
 """
 
-import contextlib
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ import pytest
 from tests.services.ports import wait_until
 from tests.services.postgres import postgres_server
 from tests.system.operating import QUEUED, RUNNING, Operator, Record
-from tests.system.processes import Installation, Process, installation
+from tests.system.processes import Installation, engine_processes, installation, send
 
 SOURCE_BYTES = 256 << 20
 STEP_S = 0.03
@@ -75,31 +74,6 @@ class Stage:
         # A killed engine leaves its lock, which restic alone would wait out.
         self.operator.restic("unlock")
         self.operator.restic("check", "--read-data")
-
-
-def engine_processes(agent: Process) -> list[int]:
-    """Return the agent's child processes that run the engine."""
-    found = []
-    for child in agent.children():
-        try:
-            command = Path(f"/proc/{child}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"agent.child" in command:
-            found.append(child)
-    return found
-
-
-def send(number: signal.Signals, process_id: int) -> None:
-    """Signal a process and those it started."""
-    for child in descendants(process_id):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, number)
-
-
-def descendants(process_id: int) -> list[int]:
-    children = Path(f"/proc/{process_id}/task").glob("*/children")
-    return [process_id, *(each for path in children for child in path.read_text().split() for each in descendants(int(child)))]
 
 
 def is_alive(process_id: int) -> bool:
