@@ -55,7 +55,7 @@ def told_protocol(request: Request) -> int:
 def require_supported(request: Request) -> None:
     """Raise AgentUnsupported, which says what to do, if the agent is not understood."""
     protocol = told_protocol(request)
-    if OLDEST_PROTOCOL <= protocol <= NEWEST_PROTOCOL:
+    if is_understood(protocol):
         return
     names = {"agent": told_version(request) or "?", "server": __version__}
     if protocol > NEWEST_PROTOCOL:
@@ -67,11 +67,22 @@ def require_supported(request: Request) -> None:
     )
 
 
+def is_understood(protocol: int | None) -> bool:
+    """Whether this server speaks the protocol; None: an agent has said nothing of it yet."""
+    return OLDEST_PROTOCOL <= (_UNTOLD_PROTOCOL if protocol is None else protocol) <= NEWEST_PROTOCOL
+
+
+def understood(prefix: str = "") -> models.Q:
+    """Match clients whose agents are understood. `prefix`: the path to them."""
+    protocol = f"{prefix}protocol"
+    return models.Q(**{f"{protocol}__isnull": True}) | models.Q(**{f"{protocol}__range": (OLDEST_PROTOCOL, NEWEST_PROTOCOL)})
+
+
 def agent_status(version: str, protocol: int | None) -> AgentStatus | None:
     """Return how an agent fits that has said this of itself; None: it has said nothing yet."""
     if not version:
         return None
-    if not OLDEST_PROTOCOL <= (_UNTOLD_PROTOCOL if protocol is None else protocol) <= NEWEST_PROTOCOL:
+    if not is_understood(protocol):
         return AgentStatus.UNSUPPORTED
     try:
         is_old = Version(version) < Version(__version__)

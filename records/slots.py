@@ -18,6 +18,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from clients.compatibility import is_understood, understood
 from records.models import ACTIVE_STATES, BackupRecord, JobRecord, RecoveryRecord, State
 
 # Named states, so that the index of what is active is used.
@@ -59,8 +60,8 @@ def limits(repository: str) -> dict[str, Coalesce]:
 
 
 def is_there(now: datetime, prefix: str = "client__") -> Q:
-    """Match records whose client is heard of."""
-    return Q(**{f"{prefix}last_seen__gte": now - timedelta(seconds=settings.CLIENT_OFFLINE_S)})
+    """Match records whose client is heard of, and understood."""
+    return Q(**{f"{prefix}last_seen__gte": now - timedelta(seconds=settings.CLIENT_OFFLINE_S)}) & understood(prefix)
 
 
 def run_goes_on() -> Exists:
@@ -90,7 +91,9 @@ def obstacle(record: JobRecord) -> str | None:
 
 def _reasons(model: type[JobRecord], keys: Sequence[int], held: Held, now: datetime) -> Iterable[tuple[int, str]]:
     for row in _situations(model, keys):
-        if row["offered_at"] is not None:
+        if not is_understood(row["protocol"]):
+            yield row["pk"], _("its agent and the server do not understand each other until one of them is updated")
+        elif row["offered_at"] is not None:
             yield row["pk"], _("it was offered to its client, which is to take it")
         elif (reason := _obstacle(row, held, now)) is not None:
             yield row["pk"], reason
@@ -105,8 +108,9 @@ def _situations(model: type[JobRecord], keys: Sequence[int]) -> Any:
     names = {"repository_key": F(repository), "endpoint_key": F(f"{repository}__tenant__endpoint")}
     follows = {"follows": run_goes_on()} if model is BackupRecord else {}
     rows = model._default_manager.filter(pk__in=keys, state=State.QUEUED).order_by()
-    return rows.annotate(**limits(repository), **names, **follows, last_seen=F("client__last_seen")).values(
-        "pk", "client", "offered_at", "not_before", "last_seen", *names, *follows, *limits(repository)
+    told = {"last_seen": F("client__last_seen"), "protocol": F("client__protocol")}
+    return rows.annotate(**limits(repository), **names, **follows, **told).values(
+        "pk", "client", "offered_at", "not_before", *told, *names, *follows, *limits(repository)
     )
 
 

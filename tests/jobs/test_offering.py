@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from clients.compatibility import NEWEST_PROTOCOL
 from clients.models import Client
 from jobs.models import BackupPlan, Rounds
 from jobs.offering import offer_jobs, withdraw_offers
@@ -90,6 +91,17 @@ def test_a_client_that_is_not_there_is_offered_nothing_and_holds_nothing(client,
     assert offered() == [record.pk]
     BackupRecord.objects.filter(pk=record.pk).update(state=State.SUCCESS)
     assert reason(waiting) == "its client does not answer"
+
+
+def test_a_client_whose_agent_is_not_understood_is_offered_nothing_until_it_was_updated(client, tmp_path) -> None:
+    (record,) = queue(tmp_path, client, 1)
+    assert offer_jobs() == 1
+    Client.objects.filter(pk=client.pk).update(protocol=NEWEST_PROTOCOL + 1)
+    assert withdraw_offers() == 1
+    assert offer_jobs() == 0
+    assert reason(record) == "its agent and the server do not understand each other until one of them is updated"
+    Client.objects.filter(pk=client.pk).update(protocol=NEWEST_PROTOCOL)
+    assert offer_jobs() == 1
 
 
 def test_who_does_not_take_an_offer_goes_to_the_end(client, tmp_path, settings) -> None:

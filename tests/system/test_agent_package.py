@@ -57,6 +57,11 @@ def test_the_wheel_has_a_command_that_joins_and_nothing_of_the_server(host: Path
     joined = run(agent, "join", "--center", center.url, "--token", "-", "--state", tmp_path / "state", cwd=tmp_path, text="once\n")
     assert joined.returncode == 0, joined.stderr
     assert json.loads((tmp_path / "state" / "agent.json").read_text())["queue"] == "client.7"
+    # The server that it has joined names a broker where none is.
+    checked = run(agent, "doctor", "--json", "--state", tmp_path / "state", cwd=tmp_path)
+    found = {check["name"]: (check["status"], check["found"]) for check in json.loads(checked.stdout)["checks"]}
+    assert found["packages"] == ("ok", f"agent {__version__} and what it needs")
+    assert (checked.returncode, found["broker"][0]) == (1, "failed")
     find = f"import importlib.util; print([name for name in {SERVER_ONLY} if importlib.util.find_spec(name)])"
     assert run(host / "bin" / "python", "-c", find, cwd=tmp_path).stdout == "[]\n"
 
