@@ -21,6 +21,7 @@ from storage.models import Endpoint, Repository, Tenant
 POLICY_VERSION = "2012-10-17"
 # Ours are told by this from what others have put into the policy of the bucket.
 STATEMENT_PREFIX = "BackupCenter"
+LIFECYCLE_RULE = "backupcenter"
 PATIENCE = Patience(connect_timeout_s=5, read_timeout_s=30)
 
 
@@ -101,21 +102,34 @@ def _make(client: Any, bucket: str, *, is_locked: bool) -> None:
 
 
 def _lock(client: Any, bucket: str, days: int) -> None:
-    retention = {"Mode": "COMPLIANCE", "Days": days}
+    """Have what is written stay for so many days, or for longer if the bucket says so already."""
     try:
-        client.put_object_lock_configuration(
-            Bucket=bucket,
-            ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": retention}},
-        )
+        present = client.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]
     except ClientError as error:
-        if _code(error) in ("InvalidBucketState", "InvalidRequest", "ObjectLockConfigurationNotFoundError"):
-            message = _("The bucket %(bucket)s has no Object Lock, which only a new bucket can be given.")
-            raise StoreError(message % {"bucket": bucket}) from error
-        raise
-    # What was deleted or overwritten leaves once nobody can want it back.
+        if _code(error) != "ObjectLockConfigurationNotFoundError":
+            raise
+        message = _("The bucket %(bucket)s has no Object Lock, which only a new bucket can be given.")
+        raise StoreError(message % {"bucket": bucket}) from error
+    rule = present.get("Rule", {}).get("DefaultRetention", {})
+    if rule.get("Mode") != "COMPLIANCE" or rule.get("Days", 0) + 365 * rule.get("Years", 0) < days:
+        retention = {"Mode": "COMPLIANCE", "Days": days}
+        configuration = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": retention}}
+        client.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=configuration)
+    _expire(client, bucket, days)
+
+
+def _expire(client: Any, bucket: str, days: int) -> None:
+    """Have what was deleted or overwritten leave once nobody can want it back; the rules of others stay."""
+    try:
+        rules = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    except ClientError as error:
+        if _code(error) != "NoSuchLifecycleConfiguration":
+            raise
+        rules = []
     expiry = {"NoncurrentVersionExpiration": {"NoncurrentDays": days}, "Expiration": {"ExpiredObjectDeleteMarker": True}}
-    rule = {"ID": "backupcenter", "Status": "Enabled", "Filter": {"Prefix": ""}, **expiry}
-    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
+    rule = {"ID": LIFECYCLE_RULE, "Status": "Enabled", "Filter": {"Prefix": ""}, **expiry}
+    others = [one for one in rules if one.get("ID") != LIFECYCLE_RULE]
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [*others, rule]})
 
 
 def _put_policy(client: Any, bucket: str, tenant: Tenant) -> None:

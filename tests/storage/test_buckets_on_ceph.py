@@ -167,3 +167,22 @@ def test_the_policy_leaves_what_others_have_put_into_it(tenant):
     names = [one["Sid"] for one in json.loads(client.get_bucket_policy(Bucket=row.bucket)["Policy"])["Statement"]]
     assert names.count("Auditors") == 1
     assert len(names) == len(policy["Statement"]) + 1
+
+
+def test_a_longer_lock_and_the_rules_of_others_stay(tenant):
+    bucket = f"theirs-{tenant.pk}"
+    client = boto3.client(
+        "s3", endpoint_url=tenant.endpoint.url, region_name="us-east-1",
+        aws_access_key_id=tenant.access_key, aws_secret_access_key=tenant.secret_key,
+    )  # fmt: skip
+    client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    lock = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 30}}}
+    client.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=lock)
+    rule = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 90}}
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
+    change_tenant(tenant, {"lock_days": 7})
+    for prefix in ("one", "two"):
+        ensure_repository(tenant, bucket, prefix)
+    assert client.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"] == lock
+    rules = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert sorted(one["ID"] for one in rules) == ["backupcenter", "theirs"]
