@@ -52,6 +52,8 @@ def note_checks(client: Client, checks: list[dict[str, str]]) -> None:
 def watch_presence() -> int:
     """Report clients that have fallen silent since the last look; return how many."""
     silent_since = timezone.now() - timedelta(seconds=settings.CLIENT_OFFLINE_S)
+    # Who was heard of in the future was so before the clock was put back.
+    Client.objects.filter(last_seen__gt=timezone.now()).update(last_seen=timezone.now())
     reported = 0
     for client in Client.objects.filter(last_seen__lt=silent_since, is_offline_reported=False):
         # Another watcher, or a heartbeat, may have come first.

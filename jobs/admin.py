@@ -73,6 +73,7 @@ class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.errors:
             return data
         data["cron_expression"] = data["cron_expression"] or None
+        data["jitter_s"] = data["jitter_s"] or 0
         fields = {name: data[name] for name in CHANGEABLE}
         check_plan(BackupPlan(**fields))
         if self.instance.pk is None:

@@ -1,5 +1,6 @@
 """`/api/backup` and `/api/recovery`: plans, running them, and asking for restores."""
 
+from datetime import timedelta
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -16,7 +17,7 @@ from backupcenter.api.pages import RecordPagination
 from jobs.models import BackupPlan, PlanQuerySet
 from jobs.planning import change_plan, create_plan, delete_plan, pause_plan, resume_plan, run_plan
 from jobs.recovery import request_recovery
-from jobs.scheduling import next_fires
+from jobs.scheduling import jitter, next_fires
 from jobs.serializers import (
     FiresSerializer,
     NewPlanSerializer,
@@ -125,7 +126,13 @@ class PlanViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
         count = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
         if not 1 <= count <= MAX_FIRES:
             raise ValidationError({"count": [_("Must be a whole number from 1 to %(limit)d.") % {"limit": MAX_FIRES}]})
-        return Response(FiresSerializer({"next": next_fires(self.get_object(), count)}).data)
+        plan = self.get_object()
+        fires = next_fires(plan, count)
+        windows = [
+            {"earliest": fire, "latest": fire + timedelta(seconds=plan.jitter_s), "planned": fire + jitter(plan, fire)}
+            for fire in fires
+        ]
+        return Response(FiresSerializer({"next": fires, "windows": windows}).data)
 
     def _shown(self, plan: BackupPlan) -> Any:
         return PlanSerializer(self.get_queryset().get(pk=plan.pk)).data

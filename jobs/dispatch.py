@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 RUN_JOB = "agent.run_job"
 
 
-def launch_backup(plan: BackupPlan, *, scheduled_at: datetime | None = None, is_late: bool = False) -> BackupRecord | None:
+def launch_backup(
+    plan: BackupPlan, *, scheduled_at: datetime | None = None, is_late: bool = False, not_before: datetime | None = None
+) -> BackupRecord | None:
     """Start a run of the plan and return its record; None if another scheduler has started this very run.
 
     A scheduled run is cancelled on the spot, and says so, while an earlier one still waits for its client. The caller has the
@@ -37,6 +39,7 @@ def launch_backup(plan: BackupPlan, *, scheduled_at: datetime | None = None, is_
         repository=plan.repository,
         scheduled_at=scheduled_at,
         is_late=is_late,
+        not_before=not_before,
     )
     if scheduled_at is not None and BackupRecord.objects.filter(plan_uuid=plan.uuid, state=State.QUEUED).exists():
         record.state = State.CANCELLED

@@ -4,6 +4,7 @@ import uuid
 from typing import Self
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator
 from django.db import models
 from django.db.models import OuterRef, Q, Subquery
 from django.utils.translation import gettext_lazy as _
@@ -38,9 +39,13 @@ def server_timezone() -> str:
 
 
 class Rounds(models.Model):
-    """The one row that rounds of offering (`jobs.offering`) come one after the other by: its lock, and how many there were."""
+    """The one row that rounds of offering (`jobs.offering`) come one after the other by: its lock, and how many there were.
+
+    `clock_at`: the latest time that a tick has seen, by which the next ones notice that the clock was put back.
+    """
 
     number = models.BigIntegerField(default=0)
+    clock_at = models.DateTimeField(null=True)
 
     @classmethod
     def lock(cls) -> Self:
@@ -91,6 +96,13 @@ class BackupPlan(models.Model):
     hold_time = models.PositiveBigIntegerField(_("hold time"), default=0)
     backup_data = models.TextField(_("what to back up"), help_text=_('JSON: {"include": [...], "exclude": [...]}'))
     misfire = models.CharField(_("missed fires"), max_length=16, choices=Misfire.choices, default=Misfire.RUN_ONCE)
+    jitter_s = models.PositiveIntegerField(
+        _("jitter (seconds)"),
+        default=0,
+        blank=True,
+        validators=[MaxValueValidator(86_400)],
+        help_text=_("each run may begin so much later, by a part of it that the plan and the fire decide"),
+    )
     paused = models.BooleanField(_("paused"), default=False)
     next_fire_at = models.DateTimeField(_("next fire"), null=True, blank=True)
     # The last fire that was dealt with, run or not: a plan without an expression fires once for each `start_time` it is given.

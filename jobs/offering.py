@@ -37,7 +37,6 @@ def offer_after_commit() -> None:
 
 def offer_jobs(now: datetime | None = None) -> int:
     """Offer all queued jobs that have slots to their clients; return how many."""
-    moment = now or timezone.now()
     if not any(rows.exists() for rows in map(_queued, KINDS.values())):
         return 0
     begun = Rounds.number_now()
@@ -48,6 +47,8 @@ def offer_jobs(now: datetime | None = None) -> int:
             return 0
         rounds.number += 1
         rounds.save(update_fields=["number"])
+        # Now, and not when it was asked for: what has ended meanwhile ended before this.
+        moment = now or timezone.now()
         held = held_slots()
         chosen = choose(list(_waiting(moment, held)), held)
         offered = _mark_offered(chosen, moment, rounds.number)

@@ -51,6 +51,7 @@ CHANGEABLE = (
     "hold_time",
     "backup_data",
     "misfire",
+    "jitter_s",
 )
 # Of these, what the plan's fires follow from.
 SCHEDULE = ("cron_expression", "timezone", "start_time", "end_time")

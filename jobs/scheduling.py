@@ -5,6 +5,7 @@ tick at once; a unique (plan, scheduled time) is the last word. Fires that were 
 not at all: the plan says which, and an event says so.
 """
 
+import hashlib
 import logging
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -15,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from jobs.dispatch import launch_backup
-from jobs.models import BackupPlan
+from jobs.models import BackupPlan, Rounds
 from jobs.offering import offer_jobs
 from jobs.quartz import QuartzExpression
 from jobs.showing import show_next_fire
@@ -53,6 +54,12 @@ def next_fires(plan: BackupPlan, count: int) -> list[datetime]:
     return fires
 
 
+def jitter(plan: BackupPlan, fire: datetime) -> timedelta:
+    """Return how long after its fire a run is to begin: spread over the plan's window, and always the same for plan and fire."""
+    drawn = hashlib.sha256(f"{plan.uuid} {int(fire.timestamp())}".encode()).digest()
+    return timedelta(seconds=int.from_bytes(drawn[:8]) % (plan.jitter_s + 1))
+
+
 def set_next_fire(plan: BackupPlan, now: datetime | None = None) -> None:
     """Work out the next fire anew, after the plan was changed; a paused plan has none."""
     plan.next_fire_at = None if plan.paused else next_fire(plan, now or timezone.now())
@@ -77,6 +84,36 @@ def fire_due_plans(now: datetime | None = None) -> int:
             return started
 
 
+def notice_clock_put_back(now: datetime | None = None) -> bool:
+    """Work out all next fires anew if the clock was put back: they were found by a time that had not come. Return whether it was.
+
+    What has run before it was put back does not run again: a plan and a time make one record.
+    """
+    moment = now or timezone.now()
+    if Rounds.objects.filter(pk=1, clock_at__lte=moment).update(clock_at=moment):
+        return False
+    with transaction.atomic():
+        rounds = Rounds.lock()
+        latest = rounds.clock_at
+        if latest is not None and moment <= latest <= moment + GRACE:
+            return False
+        rounds.clock_at = moment
+        rounds.save(update_fields=["clock_at"])
+        if latest is None or latest < moment:
+            return False
+        log.warning("clock put back from %s to %s", latest.isoformat(), moment.isoformat())
+        title = _("The server's clock was put back by %(time)s") % {
+            "time": timedelta(seconds=round((latest - moment).total_seconds()))
+        }
+        emit(Event.Level.WARNING, Event.Topic.GENERAL, title, _("Schedules go on from the new time; nothing runs twice."))
+        recurring = BackupPlan.objects.select_for_update().filter(paused=False, cron_expression__isnull=False)
+        for plan in recurring.exclude(next_fire_at__lte=moment):
+            set_next_fire(plan, moment)
+            plan.save(update_fields=["next_fire_at"])
+            show_next_fire(plan)
+    return True
+
+
 def fire_or_report(plan: BackupPlan, now: datetime) -> int:
     """Do as `fire_plan`; one that fails is told and put off, so that it keeps no other plan from firing."""
     try:
@@ -98,11 +135,11 @@ def fire_plan(plan: BackupPlan, now: datetime) -> int:
     started = 0
     fire = plan.next_fire_at
     if fire is not None and fire < now - GRACE:
-        started += _make_up(plan, fire, now - GRACE)
+        started += _make_up(plan, fire, now)
         plan.fired_at = fire
         fire = None if plan.cron_expression is None else next_fire(plan, now - GRACE)
     while fire is not None and fire <= now:
-        started += launch_backup(plan, scheduled_at=fire) is not None
+        started += launch_backup(plan, scheduled_at=fire, not_before=_not_before(plan, fire, fire)) is not None
         plan.fired_at = fire
         fire = None if plan.cron_expression is None else next_fire(plan, fire)
     plan.next_fire_at = fire
@@ -111,9 +148,13 @@ def fire_plan(plan: BackupPlan, now: datetime) -> int:
     return started
 
 
-def _make_up(plan: BackupPlan, first: datetime, until: datetime) -> int:
-    """Deal with the fires from `first` to `until`, which were missed; return how many runs were started."""
-    missed = _count_fires(plan, first, until)
+def _not_before(plan: BackupPlan, fire: datetime, begin: datetime) -> datetime | None:
+    return begin + jitter(plan, fire) if plan.jitter_s else None
+
+
+def _make_up(plan: BackupPlan, first: datetime, now: datetime) -> int:
+    """Deal with the fires from `first` on that were missed by now; return how many runs were started."""
+    missed = _count_fires(plan, first, now - GRACE)
     runs = plan.misfire == BackupPlan.Misfire.RUN_ONCE
     text = ngettext(
         "Backup plan %(plan)s missed %(count)d run",
@@ -123,7 +164,9 @@ def _make_up(plan: BackupPlan, first: datetime, until: datetime) -> int:
     title = text % {"plan": plan.backup_name, "count": missed}
     log.warning("plan=%s missed=%d first=%s misfire=%s", plan.uuid, missed, first.isoformat(), plan.misfire)
     emit(Event.Level.WARNING, Event.Topic.BACKUP, title, plan.get_misfire_display(), plan_uuid=plan.uuid)
-    return int(runs and launch_backup(plan, scheduled_at=first, is_late=True) is not None)
+    # What a whole fleet has missed begins as spread as it would have.
+    begin = _not_before(plan, first, now)
+    return int(runs and launch_backup(plan, scheduled_at=first, is_late=True, not_before=begin) is not None)
 
 
 def _count_fires(plan: BackupPlan, first: datetime, until: datetime) -> int:

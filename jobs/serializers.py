@@ -49,6 +49,7 @@ class PlanSerializer(serializers.ModelSerializer[BackupPlan]):
             "state",
             "timezone",
             "misfire",
+            "jitter_s",
             "paused",
             "next_time",
             "repository",
@@ -69,6 +70,7 @@ class PlanFieldsSerializer(serializers.Serializer[Any]):
     hold_time = Int64Field(required=False)
     backup_data = serializers.CharField(required=False, trim_whitespace=False, max_length=1 << 20)
     misfire = serializers.ChoiceField(BackupPlan.Misfire.choices, required=False)
+    jitter_s = Int32Field(min_value=0, max_value=86_400, required=False)
 
 
 class ClientKeySerializer(serializers.Serializer[Any]):
@@ -166,10 +168,19 @@ class NewRecoverySerializer(serializers.Serializer[Any]):
     recovery_data = serializers.CharField(trim_whitespace=False, max_length=1 << 20)
 
 
+class WindowSerializer(serializers.Serializer[Any]):
+    """When a fire's run may begin at the earliest and at the latest, and when it is to."""
+
+    earliest = UnixTimeField()
+    latest = UnixTimeField()
+    planned = UnixTimeField()
+
+
 class FiresSerializer(serializers.Serializer[Any]):
     """The next fires of a plan."""
 
     next = serializers.ListField(child=UnixTimeField())
+    windows = WindowSerializer(many=True)
 
 
 DETAIL_FIELDS = [name for name in PlanSerializer.Meta.fields if name not in ("state", "next_time")]

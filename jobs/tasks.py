@@ -5,12 +5,13 @@ from celery import shared_task
 from jobs.models import BackupPlan
 from jobs.offering import offer_jobs
 from jobs.planning import run_plan
-from jobs.scheduling import fire_due_plans
+from jobs.scheduling import fire_due_plans, notice_clock_put_back
 from jobs.watchdog import watch
 
 
 @shared_task(name="jobs.tick")
 def tick() -> None:
+    notice_clock_put_back()
     fire_due_plans()
     offer_jobs()
 

@@ -1,18 +1,24 @@
 """The watchdog: what was lost is tried again, what was offered and not taken is offered again. Beat drives it every few seconds."""
 
+from django.conf import settings
+
+from backupcenter.clock import clock
 from jobs.offering import offer_jobs, publish_offered, withdraw_offers
 from records.events import send_unsent
-from records.lifecycle import lose_expired
+from records.lifecycle import lose_expired, shorten_leases
 from records.maintenance import lose_expired_runs
 from records.publishing import publish_waiting_runs
 
 
 def watch() -> None:
     """Do one round."""
-    lose_expired()
-    withdraw_offers()
+    shorten_leases()
+    # After the clock was put forward every lease seems to have run out.
+    if clock.is_steady(settings.JOB_LEASE_S):
+        lose_expired()
+        lose_expired_runs()
+        withdraw_offers()
     offer_jobs()
     publish_offered()
-    lose_expired_runs()
     publish_waiting_runs()
     send_unsent()

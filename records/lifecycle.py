@@ -225,6 +225,13 @@ def lose_expired(now: datetime | None = None) -> int:
     return sum(lose_job(record, record.attempt, reason, expired_at=moment) for record in _expired(moment))
 
 
+def shorten_leases(now: datetime | None = None) -> int:
+    """Let no lease end later than one that is given now, as those do that were given before the clock was put back."""
+    longest = _lease(now or timezone.now())
+    running = (model._default_manager.filter(state=State.RUNNING, lease_until__gt=longest) for model in KINDS.values())
+    return sum(rows.update(lease_until=longest) for rows in running)
+
+
 def cancel_job(record: JobRecord, reason: str = "") -> None:
     """Cancel a job: at once if it is queued, with its agent's next report if it runs. Raises Conflict if it has ended."""
     with transaction.atomic():

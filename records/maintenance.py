@@ -83,7 +83,10 @@ def run_maintenance(number: int, attempt: int) -> None:
 def lose_expired_runs(now: datetime | None = None) -> int:
     """Queue the runs whose worker died for another attempt; return how many. After the last attempt they stay lost."""
     moment = now or timezone.now()
-    expired = MaintenanceRun.objects.filter(state=State.RUNNING, lease_until__lt=moment)
+    running = MaintenanceRun.objects.filter(state=State.RUNNING)
+    # Such a lease was given before the clock was put back.
+    running.filter(lease_until__gt=moment + LEASE).update(lease_until=moment + LEASE)
+    expired = running.filter(lease_until__lt=moment)
     lost = 0
     for run in expired:
         rows = expired.filter(pk=run.pk, attempt=run.attempt)

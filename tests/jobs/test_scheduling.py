@@ -205,3 +205,19 @@ def test_resuming_a_plan_that_is_not_paused_changes_nothing(due) -> None:
 
 def test_the_settings_name_the_scheduler_that_leaves_plans_alone() -> None:
     assert settings.CELERY_BEAT_SCHEDULER == "jobs.beat:Scheduler"
+
+
+def test_runs_begin_within_the_plans_jitter_and_its_window_shows(tmp_path, db, api) -> None:
+    plans = [make_plan(tmp_path, cron_expression="0 0 12 * * ?", start_time=NOON, jitter_s=600) for _ in range(20)]
+    shown = api("viewer").get(f"/api/backup/{plans[0].uuid}/next?count=1").json()
+    noon = int(NOON.timestamp())
+    assert shown["next"] == [noon]
+    window = shown["windows"][0]
+    assert (window["earliest"], window["latest"]) == (noon, noon + 600)
+    fire_due_plans(NOON)
+    begin = dict(BackupRecord.objects.values_list("plan_uuid", "not_before"))
+    assert begin[plans[0].uuid].timestamp() == window["planned"]
+    assert all(NOON <= moment <= NOON + timedelta(seconds=600) for moment in begin.values())
+    assert len(set(begin.values())) > 10
+    assert scheduled() == [NOON] * 20
+    assert api("operator").put(f"/api/backup/{plans[0].uuid}", {"jitter_s": 86_401}, format="json").status_code == 400

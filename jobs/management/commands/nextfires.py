@@ -20,6 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("--after", type=_moment, metavar="ISO", help="fires strictly after this time (default: now)")
         parser.add_argument("--timezone", default=settings.TIME_ZONE, metavar="TZ", help="IANA name (default: the server's)")
         parser.add_argument("--count", type=int, default=5, metavar="N", help="how many (default: 5)")
+        parser.add_argument("--jitter", type=int, default=0, metavar="S", help="the plan's jitter: show windows (default: 0)")
         parser.add_argument("--json", action="store_true", help="for machines")
 
     def handle(self, *arguments: Any, **options: Any) -> None:
@@ -46,7 +47,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(answer))
             return
         for line in local or ["never"]:
-            self.stdout.write(line)
+            self.stdout.write(f"{line} to {options['jitter']} s later" if options["jitter"] and local else line)
 
 
 def _moment(text: str) -> datetime:
