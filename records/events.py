@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 import time
+from collections import deque
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -18,12 +19,12 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.utils import timezone
-from django_eventstream.storage import DjangoModelStorage
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from backupcenter.api.text import storable
+from records.event_log import append_events
 from records.models import BackupRecord, Event, JobRecord
 
 log = logging.getLogger(__name__)
@@ -74,13 +75,16 @@ def emit(
         return
     # Not before: a listener would look for a record that is not there yet, and the store's counter would stay locked.
     # A lambda: Django wants a name to log a failure by, which a partial function has not.
-    transaction.on_commit(lambda: _send(event), robust=True)
+    transaction.on_commit(lambda: _send([event]), robust=True)
 
 
 def send_unsent(now: datetime | None = None) -> int:
     """Send the events whose sender died, or failed, between storing and sending them; return how many. For the watchdog."""
     before = (now or timezone.now()) - UNSENT_AFTER
-    return sum(_send(event) for event in Event.objects.filter(is_sent=False, time__lt=before).order_by("pk")[:SENT_AT_ONCE])
+    unsent = list(Event.objects.filter(is_sent=False, time__lt=before).order_by("pk")[:SENT_AT_ONCE])
+    if unsent:
+        _send(unsent)
+    return len(unsent)
 
 
 def emit_progress(record: JobRecord) -> None:
@@ -99,8 +103,30 @@ def emit_progress(record: JobRecord) -> None:
     transaction.on_commit(lambda: _publisher().publish("progress", message, None), robust=True)
 
 
-def _send(event: Event) -> bool:
-    """Append a stored event to the listeners' log, unless that has been done, and say that there is news."""
+def _send(events: list[Event]) -> None:
+    """Append stored events to the listeners' log, unless that has been done, and say that there is news.
+
+    The log has one counter, which only one can lock: what other threads of this process are about to send goes with it.
+    """
+    _outgoing.extend(events)
+    with _sending:
+        events = [_outgoing.popleft() for _ in range(len(_outgoing))]
+        if not events:
+            # Another thread has sent them.
+            return
+        with transaction.atomic():
+            rows = Event.objects.select_for_update().filter(pk__in=[event.pk for event in events], is_sent=False)
+            unsent = set(rows.order_by("pk").values_list("pk", flat=True))
+            if not unsent:
+                return
+            rows.filter(pk__in=unsent).update(is_sent=True)
+            data = [_shown(event) for event in sorted(events, key=lambda event: event.pk) if event.pk in unsent]
+            newest = append_events(CHANNEL, "message", data)
+    _publisher().publish("message", data[-1], str(newest))
+
+
+def _shown(event: Event) -> str:
+    """Return the event as listeners read it, in JSON."""
     kind, _dash, number = event.job.partition("-")
     said = {
         "type": event.type,
@@ -110,13 +136,7 @@ def _send(event: Event) -> bool:
         "backup": str(event.plan_uuid) if event.plan_uuid else None,
         "time": int(event.time.timestamp()),
     }
-    data = json.dumps(said, ensure_ascii=False)
-    with transaction.atomic():
-        if not Event.objects.filter(pk=event.pk, is_sent=False).update(is_sent=True):
-            return False
-        stored = DjangoModelStorage().append_event(CHANNEL, "message", data)
-    _publisher().publish("message", data, str(stored.id))
-    return True
+    return json.dumps(said, ensure_ascii=False)
 
 
 class _Publisher:
@@ -143,6 +163,9 @@ class _Publisher:
 def _publisher() -> _Publisher:
     return _Publisher()
 
+
+_outgoing: deque[Event] = deque()
+_sending = threading.Lock()
 
 _progress_sent: dict[str, float] = {}
 _progress_lock = threading.Lock()

@@ -151,7 +151,7 @@ def test_the_end_of_a_job_is_always_sent(published):
 @pytest.mark.django_db(transaction=True)
 def test_an_event_whose_sender_died_or_failed_is_sent_by_the_watchdog_once(published, monkeypatch):
     with monkeypatch.context() as failing:
-        failing.setattr(events.DjangoModelStorage, "append_event", lambda *arguments: {}["missing"])
+        failing.setattr(events, "append_events", lambda *arguments: {}["missing"])
         emit(Level.ERROR, Topic.BACKUP, "failed", record=backup_record())
     assert not logged()
     later = timezone.now() + timedelta(minutes=1)
@@ -173,3 +173,19 @@ def test_a_report_that_is_overtaken_by_the_end_of_its_job_is_not_told(published)
         hub._heard({"type": "message", "data": json.dumps(published[-1])})
     (told,) = hub.progress_after(0)
     assert f'"state": {State.SUCCESS}' in told.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_many_threads_tell_at_once_goes_to_the_log_together_and_once(published, monkeypatch):
+    appended = []
+    append = events.append_events
+    monkeypatch.setattr(events, "append_events", lambda *arguments: appended.append(len(arguments[2])) or append(*arguments))
+    stored = [Event.objects.create(level=0, topic=0, title=f"event {number}") for number in range(5)]
+    # As if four other threads had come while one was sending.
+    events._outgoing.extend(stored[1:])
+    events._send(stored[:1])
+    for event in stored:
+        events._send([event])
+    assert appended == [5]
+    assert [said["title"] for said in logged()] == [event.title for event in stored]
+    assert len(published) == 1

@@ -116,7 +116,7 @@ def test_it_answers_only_to_the_servers_own_names(center, token, host):
 
 def test_whoever_is_logged_in_to_the_console_may_listen_with_the_session(center):
     key = center.run_python(
-        "from accounts.models import User; from django.contrib.sessions.backends.db import SessionStore;"
+        "from accounts.models import User; from accounts.sessions import SessionStore;"
         "from django.contrib.auth import SESSION_KEY, BACKEND_SESSION_KEY, HASH_SESSION_KEY;"
         "user = User.objects.create_user('admin', password='x' * 20); session = SessionStore();"
         "session[SESSION_KEY] = str(user.pk);"
