@@ -91,8 +91,8 @@ class Agent:
             files += 100
             progress = {"phase": "backup", "files_done": files, "files_total": 10**5, "bytes_done": files * 10**4,
                         "bytes_total": 10**9, "current": f"/home/user/documents/{files}.odt"}  # fmt: skip
-            _, answer = await self._post("progress", f"job/{job}/progress", {"attempt": attempt, "progress": progress})
-            pause = (answer or {}).get("report_every_s", self._report_every_s)
+            await self._post("progress", f"job/{job}/progress", {"attempt": attempt, "progress": progress})
+            pause = self._report_every_s
         await asyncio.sleep(max(0.0, end - time.monotonic()))
 
     async def _post(self, step: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--redis", required=True, metavar="URL")
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--work-s", type=float, required=True, help="how long a job lasts on average")
-    parser.add_argument("--report-every-s", type=float, default=2.0, help="pause between reports until the server says another")
+    parser.add_argument("--report-every-s", type=float, default=2.0, help="pause between reports")
     print(json.dumps(asyncio.run(simulate(parser.parse_args())).summary()), flush=True)
 
 
