@@ -202,7 +202,7 @@ class S3Store:
                 answer = self._client.put_object(Bucket=self.bucket, Key=self._key(kind, name), Body=body, **digest)
             except ClientError as error:
                 # AWS under Object Lock. Others need none, where it would take a tenth of a processor at full speed.
-                if digest or "Content-MD5" not in error.response.get("Error", {}).get("Message", ""):
+                if digest or "Content-MD5" not in (error.response.get("Error", {}).get("Message") or ""):
                     raise
                 self._sends_digests = True
                 return put()

@@ -123,8 +123,10 @@ class Story:
         for kind, endpoint in {"directory": directory, "ceph": store}.items():
             api.post("/api/endpoint", endpoint)
             keys = {"access_key": access_key, "secret_key": secret_key} if kind == "ceph" else {}
+            self.operator.endpoint = endpoint
             self.operator.tenant = api.post("/api/tenant", {"endpoint": {"address": endpoint["address"]}, **keys})
-            plan = self.plan(kind, endpoint["address"])
+            bucket = self.operator.tenant["username"].lower()
+            plan = self.operator.plan(f"plan-{kind}", self.source, "0 0 0 1 1 ? 2099", bucket=bucket)
             record = self.operator.run(plan)
             done[kind] = {**self.operator.wait_for_end(record), "plan": plan}
             self.traces.secrets[f"password of the repository ({kind})"] = self.repository_password()
@@ -135,10 +137,6 @@ class Story:
         code = "from records.maintenance import request_maintenance; from storage.models import Repository;"
         self.center.run_python(code + "[request_maintenance(row, kind) for row in Repository.objects.all() for kind in (1, 2)]")
         return done
-
-    def plan(self, name: str, address: str) -> Record:
-        self.operator.store = Path(address)  # what the operator's plans name
-        return self.operator.plan(f"plan-{name}", self.source, "0 0 0 1 1 ? 2099")
 
     def repository_password(self) -> str:
         code = "from storage.models import Repository; print(Repository.objects.latest('pk').password)"
