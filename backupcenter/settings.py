@@ -288,6 +288,7 @@ SPECTACULAR_SETTINGS = {
         "EndpointType": "storage.models.Endpoint.Type",
         "RecordState": "records.models.State",
         "PlanState": "jobs.models.BackupPlan.State",
+        "VerificationState": "storage.models.Verification.State",
     },
 }
 
@@ -323,6 +324,7 @@ CELERY_BEAT_SCHEDULE = {
     "watchdog": {"task": "jobs.watch", "schedule": 5.0, "options": {"expires": 10}},
     "presence": {"task": "clients.watch_presence", "schedule": 30.0, "options": {"expires": 30}},
     "tenants": {"task": "storage.refresh_tenants", "schedule": 600.0, "options": {"expires": 600}},
+    "verification": {"task": "records.verify", "schedule": 60.0, "options": {"expires": 60}},
     "housekeeping": {"task": "records.housekeep", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 
@@ -341,6 +343,12 @@ JOB_REPUBLISH_S = _seconds("JOB_REPUBLISH", 30)
 CLIENT_OFFLINE_S = _seconds("CLIENT_OFFLINE", 60)
 JOIN_TOKEN_LIFETIME_S = _seconds("JOIN_TOKEN_LIFETIME", 24 * 3600)
 EVENT_KEEP_DAYS = _seconds("EVENT_KEEP_DAYS", 30)
+# Within so many days every byte of every repository is read once; 0: checks read structure only.
+VERIFY_DATA_DAYS = _number("VERIFY_DATA_DAYS", 30, " of days")
+# Checks by schedule read no more than that from one store in a day; 0: as much as the days above ask for.
+VERIFY_GIB_PER_DAY = _number("VERIFY_GIB_PER_DAY", 1024, " of GiB")
+if VERIFY_DATA_DAYS < 0 or VERIFY_GIB_PER_DAY < 0:
+    raise ImproperlyConfigured("BACKUPCENTER_VERIFY_DATA_DAYS and BACKUPCENTER_VERIFY_GIB_PER_DAY must not be negative")
 
 LOGGING = {
     "version": 1,

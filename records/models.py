@@ -187,7 +187,7 @@ class MaintenanceRun(models.Model):
 
     class Kind(models.TextChoices):
         CHECK = "check", _("check")
-        CHECK_DATA = "check-data", _("check all data")
+        CHECK_DATA = "check-data", _("check with data")
         FORGET = "forget", _("forget")
         PRUNE = "prune", _("prune")
 

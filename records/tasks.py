@@ -7,11 +7,19 @@ from records.housekeeping import delete_old_events
 from records.maintenance import run_maintenance
 from records.pruning import request_due_prunes
 from records.retention import forget_expired
+from records.verifying import delete_old_checks, request_due_checks
 
 
 @shared_task(name="records.run_maintenance")
 def run_maintenance_task(number: int, attempt: int) -> None:
     run_maintenance(number, attempt)
+    # Of a store one repository is checked after the other.
+    request_due_checks()
+
+
+@shared_task(name="records.verify")
+def verify() -> None:
+    request_due_checks()
 
 
 @shared_task(name="records.housekeep")
@@ -20,3 +28,4 @@ def housekeep() -> None:
     delete_expired()
     forget_expired()
     request_due_prunes()
+    delete_old_checks()

@@ -1,12 +1,19 @@
 """Routes of the history, below /api."""
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, re_path
 
+from backupcenter.api.keys import ID_PATTERN
 from backupcenter.api.router import Router
 from records.api import BackupRecordViewSet, RecoveryRecordViewSet
+from records.check_api import CheckViewSet
 
 router = Router()
 router.register("record/backup", BackupRecordViewSet, basename="backup-record")
 router.register("record/recovery", RecoveryRecordViewSet, basename="recovery-record")
 
-urlpatterns: list[URLPattern | URLResolver] = [*router.urls]
+urlpatterns: list[URLPattern | URLResolver] = [
+    *router.urls,
+    re_path(
+        rf"^repository/(?P<pk>{ID_PATTERN})/checks/?$", CheckViewSet.as_view({"get": "list", "post": "create"}), name="checks"
+    ),
+]

@@ -7,11 +7,14 @@ from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from backupcenter.api.exceptions import Conflict
@@ -20,8 +23,17 @@ from storage import probing
 from storage.addresses import clean_address
 from storage.buckets import restrict_agents
 from storage.endpoints import require_endpoint
-from storage.models import Endpoint, Repository, Tenant
+from storage.models import Endpoint, Repository, Tenant, Verification
+from storage.showing import verification_lines, verification_state
 from storage.tenants import new_tenant, refresh_tenants, take_agent_keys, take_keys
+
+# Every state has its place, if no colour: of one that is missing the list would show the key.
+VERIFICATION_COLOURS = {
+    Verification.State.WAITING: "",
+    Verification.State.SOUND: "success",
+    Verification.State.OVERDUE: "warning",
+    Verification.State.DAMAGED: "danger",
+}
 
 
 class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -194,12 +206,13 @@ class TenantAdmin(ModelAdmin):
 class RepositoryAdmin(ModelAdmin):
     """Repositories. Plans make them; without its password, which is kept here alone, one cannot be read."""
 
-    list_display = ["location", "tenant", "max_jobs", "created_at"]
+    list_display = ["location", "tenant", "max_jobs", "shown_verification", "created_at"]
     list_filter = ["tenant__endpoint", "tenant"]
-    list_select_related = ["tenant__endpoint"]
+    list_select_related = ["tenant__endpoint", "verification"]
     search_fields = ["bucket", "prefix", "repository_id"]
-    readonly_fields = ["location", "tenant", "bucket", "prefix", "repository_id", "created_at"]
-    fields = [*readonly_fields, "max_jobs"]
+    TOLD = ["verified", "checks"]
+    readonly_fields = ["location", "tenant", "bucket", "prefix", "repository_id", "created_at", *TOLD]
+    fields = ["location", "tenant", "bucket", "prefix", "repository_id", "created_at", *TOLD, "max_jobs"]
 
     @admin.display(description=_("location"), ordering="bucket")
     def location(self, repository: Repository) -> str:
@@ -207,3 +220,18 @@ class RepositoryAdmin(ModelAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+    @display(description=_("verified"), ordering="verification__structure_at", label=VERIFICATION_COLOURS)
+    def shown_verification(self, repository: Repository) -> tuple[str, str]:
+        state = verification_state(repository)
+        return state, str(Verification.State(state).label)
+
+    @admin.display(description=_("verified"))
+    def verified(self, repository: Repository) -> str:
+        return verification_lines(repository)
+
+    @admin.display(description=_("checks"))
+    def checks(self, repository: Repository) -> str:
+        address = reverse("admin:records_maintenancerun_changelist")
+        query = f"?repository__id__exact={repository.pk}"
+        return format_html('<a class="text-link" href="{}{}">{}</a>', address, query, gettext("all runs"))

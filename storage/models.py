@@ -1,7 +1,11 @@
 """Where backups are kept: endpoints (object stores or directories), tenants (their users) and restic repositories."""
 
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from engine.backends import Credentials
@@ -131,3 +135,66 @@ class Repository(models.Model):
         path = "/".join(part for part in (self.bucket, self.prefix) if part)
         endpoint = self.tenant.endpoint
         return f"{endpoint.url}/{path}" if endpoint.is_directory else f"s3:{endpoint.url}/{path}"
+
+
+# A repository's packs fall into so many parts, by the first byte of their ids.
+PARTS = 256
+
+
+def no_part_read() -> list[int]:
+    return [0] * PARTS
+
+
+class Verification(models.Model):
+    """How far a repository is known to be sound, from the checks that were made of it (`records.verification`)."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("not checked yet")
+        SOUND = "sound", _("sound")
+        OVERDUE = "overdue", _("overdue")
+        DAMAGED = "damaged", _("damaged")
+
+    # Checks are a day apart; so much later something keeps them from being made.
+    OVERDUE_AFTER = timedelta(days=2)
+
+    repository = models.OneToOneField(
+        Repository, models.CASCADE, related_name="verification", verbose_name=_("repository")
+    )
+    begun_at = models.DateTimeField(_("begun"))
+    due_at = models.DateTimeField(_("next check"), db_index=True)
+    structure_at = models.DateTimeField(_("structure found sound"), null=True, blank=True)
+    # For each part the Unix second at which all of it was last read and found sound, 0: never.
+    read_at = models.JSONField(default=no_part_read)
+    # The parts in which the last reading found something wrong.
+    damaged = models.JSONField(default=list, blank=True)
+    problem = models.TextField(_("problem"), blank=True)
+
+    class Meta:
+        verbose_name = _("verification")
+        verbose_name_plural = _("verifications")
+
+    def __str__(self) -> str:
+        return str(self.repository)
+
+    @property
+    def data_since(self) -> datetime | None:
+        """Since when every byte has been read; None: some have not been yet."""
+        oldest = min(self.read_at)
+        return datetime.fromtimestamp(oldest, UTC) if oldest else None
+
+    @property
+    def data_share(self) -> float:
+        """Which share of the parts was ever read, from 0 to 1."""
+        return sum(map(bool, self.read_at)) / PARTS
+
+    @property
+    def state(self) -> str:
+        now = timezone.now()
+        if self.problem or self.damaged:
+            return self.State.DAMAGED
+        if (self.structure_at or self.begun_at) < now - self.OVERDUE_AFTER:
+            return self.State.OVERDUE
+        days = settings.VERIFY_DATA_DAYS
+        if days and (self.data_since or self.begun_at) < now - timedelta(days=days) - self.OVERDUE_AFTER:
+            return self.State.OVERDUE
+        return self.State.SOUND if self.structure_at else self.State.WAITING

@@ -28,7 +28,7 @@ NUMBER = OpenApiParameter("id", int, OpenApiParameter.PATH, description="The rep
 class RepositoryViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Repository]):
     """Restic repositories."""
 
-    queryset = Repository.objects.select_related("tenant__endpoint").order_by("pk")
+    queryset = Repository.objects.select_related("tenant__endpoint", "verification").order_by("pk")
     serializer_class = RepositorySerializer
     write_role = User.Role.ADMINISTRATOR
     lookup_value_regex = ID_PATTERN

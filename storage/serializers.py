@@ -10,7 +10,7 @@ from accounts.models import User
 from backupcenter.api.fields import Int32Field, Int64Field, UnixTimeField
 from backupcenter.api.fixed import without_fixed
 from storage.addresses import clean_address
-from storage.models import Endpoint, Repository, Tenant
+from storage.models import Endpoint, Repository, Tenant, Verification
 from storage.secrets import MASK
 
 PRINTABLE_KEY = r"^[\x21-\x7e]+\Z"
@@ -168,14 +168,35 @@ class NestedTenantKeySerializer(serializers.ModelSerializer[Tenant]):
         read_only_fields = fields
 
 
+class VerificationSerializer(serializers.ModelSerializer[Verification]):
+    """How far a repository is known to be sound."""
+
+    state = serializers.ChoiceField(Verification.State.choices, read_only=True)
+    structure_time = UnixTimeField(
+        source="structure_at", read_only=True, allow_null=True, help_text=_("When its structure was last found sound.")
+    )
+    data_since = UnixTimeField(
+        read_only=True, allow_null=True, help_text=_("Since when every byte was read; null: some were not yet.")
+    )
+    data_share = serializers.FloatField(read_only=True, help_text=_("Which share of the data was ever read, from 0 to 1."))
+
+    class Meta:
+        model = Verification
+        fields = ["state", "structure_time", "data_since", "data_share", "problem"]
+        read_only_fields = fields
+
+
 class RepositorySerializer(serializers.ModelSerializer[Repository]):
     """A restic repository. Plans make them; all that can be changed is how many jobs may work in it at once."""
 
     tenant = NestedTenantKeySerializer(read_only=True)
     location = serializers.CharField(read_only=True)
     max_jobs = Int32Field(min_value=1, required=False, allow_null=True, help_text=_("Jobs at once; null: as the settings say."))
+    verification = VerificationSerializer(
+        read_only=True, allow_null=True, help_text=_("What checks have shown; null: nothing was backed up to it yet.")
+    )
 
     class Meta:
         model = Repository
-        fields = ["id", "location", "tenant", "bucket", "prefix", "max_jobs"]
+        fields = ["id", "location", "tenant", "bucket", "prefix", "max_jobs", "verification"]
         read_only_fields = ["id", "bucket", "prefix"]

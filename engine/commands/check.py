@@ -33,7 +33,10 @@ PROBLEMS_LIMIT = 10_000
 
 @dataclass(slots=True)
 class CheckReport:
-    """What a check found. `problems`: sentences, none if the repository is sound; `notes`: what is odd but harmless."""
+    """What a check found. `problems`: sentences, none if the repository is sound; `notes`: what is odd but harmless.
+
+    `damaged_packs`: how many of the problems are those of a pack that was read, by its id.
+    """
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -42,6 +45,7 @@ class CheckReport:
     snapshots: int = 0
     packs_read: int = 0
     bytes_read: int = 0
+    damaged_packs: dict[bytes, int] = field(default_factory=dict)
 
 
 def check(
@@ -194,6 +198,8 @@ class _Check:
             return pack_problems(self.repository, self.copies, number, chosen[number])
 
         for number, problems in zip(chosen, map_ahead(readers, check, chosen, 2 * READERS), strict=True):
+            if problems:
+                self.report.damaged_packs[self.copies.packs[number]] = len(problems)
             for problem in problems:
                 self.problem(f"pack {self.copies.packs[number].hex()}: {problem}")
             self.meter.files_done += 1

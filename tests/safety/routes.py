@@ -47,6 +47,8 @@ API: dict[str, str | Account] = {
     "GET /api/repository": VIEWER,
     "GET /api/repository/<pk>": VIEWER,
     "PUT /api/repository/<pk>": ADMINISTRATOR,
+    "GET /api/repository/<pk>/checks": VIEWER,
+    "POST /api/repository/<pk>/checks": OPERATOR,
     "GET /api/tenant": VIEWER,
     "POST /api/tenant": ADMINISTRATOR,
     "GET /api/tenant/<username>": VIEWER,
