@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from engine.backends import Credentials, open_store
@@ -20,11 +20,14 @@ from engine.commands.restore import restore
 from engine.errors import Cancelled, EngineError
 from engine.keys import DerivedKeys
 from engine.lifeline import collect_seldom, end_with_parent
+from engine.locks import STALE_AFTER
 from engine.progress import Progress
 from engine.repository import Repository
 from engine.store import Store
 
 UNREADABLE_REPORTED = 1000
+# Longer than the lock of a prune that died holding it is in the way.
+LOCK_WAIT_S = (STALE_AFTER + timedelta(minutes=10)).total_seconds()
 ERROR_LENGTH = 2000
 
 
@@ -114,6 +117,7 @@ def _back_up(repository: Repository, wanted: dict[str, Any], out: _Out, cancel: 
         on_progress=out.progress,
         on_unreadable=out.unreadable,
         cancel=cancel,
+        retry_lock_s=LOCK_WAIT_S,
     )
     return asdict(summary)
 
@@ -129,6 +133,7 @@ def _recover(repository: Repository, wanted: dict[str, Any], out: _Out, cancel: 
         on_progress=out.progress,
         on_error=out.unreadable,
         cancel=cancel,
+        retry_lock_s=LOCK_WAIT_S,
     )
     return asdict(summary)
 

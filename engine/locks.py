@@ -11,19 +11,28 @@ import json
 import os
 import platform
 import threading
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import msgspec
 
-from engine.errors import AccessDenied, DataDamaged, EngineError, FileMissing, LockLost, RepositoryLocked
+from engine.errors import AccessDenied, Cancelled, DataDamaged, EngineError, FileMissing, LockLost, RepositoryLocked
 from engine.gotime import format_time, parse_time
 from engine.keys import user_name
+from engine.progress import ProgressMeter
 from engine.store import FileKind, UnpackedFiles
 
 REFRESH_S = 5 * 60
 STALE_AFTER = timedelta(minutes=30)
+RETRY_S = 5.0
+# As a phase of progress.
+WAITING = "waiting for the lock"
+
+Held = TypeVar("Held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +138,32 @@ def hold_lock(files: UnpackedFiles, *, is_exclusive: bool = False) -> Iterator[L
         if refresher.is_alive():
             refresher.join()
         lock.release()
+
+
+@contextlib.contextmanager
+def wait_for_lock(
+    take: Callable[[], AbstractContextManager[Held]], limit_s: float, meter: ProgressMeter, cancel: threading.Event
+) -> Iterator[Held]:
+    """Hold the lock that `take` takes, once whoever is in its way has gone; for that it waits `limit_s` at most.
+
+    Meanwhile the meter's phase is WAITING. Raises RepositoryLocked, Cancelled.
+    """
+    deadline = time.monotonic() + limit_s
+    phase = meter.phase
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                lock = held.enter_context(take())
+                break
+            except RepositoryLocked:
+                if time.monotonic() >= deadline:
+                    raise
+            meter.phase = WAITING
+            meter.report()
+            if cancel.wait(RETRY_S) or cancel.is_set():
+                raise Cancelled
+        meter.phase = phase
+        yield lock
 
 
 @contextlib.contextmanager

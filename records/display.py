@@ -10,6 +10,8 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 
+from engine.locks import WAITING
+
 NOTHING = "-"
 
 
@@ -37,6 +39,8 @@ def progress_lines(progress: dict[str, Any] | None) -> str:
     """Return how far an agent's job was at its last report (`engine.progress.Progress`)."""
     if not progress:
         return NOTHING
+    if progress.get("phase") == WAITING:
+        return lines([_("waits for the repository, from which something is being deleted")])
     shown = [
         _("%(done)s of %(total)s files") % {"done": progress.get("files_done", 0), "total": progress.get("files_total") or "?"},
         _("%(done)s of %(total)s")

@@ -15,6 +15,7 @@ from django.test import Client as Browser
 from django.urls import reverse
 from django.utils import timezone
 
+from engine.locks import WAITING
 from jobs import planning
 from jobs.models import BackupPlan, Rounds
 from jobs.planning import pause_plan
@@ -354,6 +355,12 @@ def test_a_running_records_progress_is_shown_in_words(plan, account) -> None:
     page = open_row(browser_of(account, "viewer"), make_record(plan, state=State.RUNNING, progress=progress))
     assert "3 of 7 files" in page
     assert "1.0\xa0KB of 4.0\xa0KB" in page
+
+
+def test_a_running_record_that_waits_for_its_repository_says_so(plan, account) -> None:
+    page = open_row(browser_of(account, "viewer"), make_record(plan, state=State.RUNNING, progress={"phase": WAITING}))
+    assert "waits for the repository, from which something is being deleted" in page
+    assert "of ? files" not in page
 
 
 def test_a_recovery_is_shown_with_its_destination(plan, account) -> None:

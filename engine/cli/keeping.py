@@ -1,11 +1,10 @@
 """Verbs that keep a repository in order."""
 
 import argparse
-import re
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from engine.cli.options import filter_arguments, said, snapshot_filter, tags
+from engine.cli.options import filter_arguments, retry_lock_argument, said, snapshot_filter, tags
 from engine.cli.run import DONE, FAILED, Run, Verb, snapshot_message
 from engine.errors import EngineError, InvalidPolicy
 from engine.pruning import USUAL_LIMIT, UnusedLimit, parse_size
@@ -18,7 +17,6 @@ from engine.terminal import size_text
 if TYPE_CHECKING:
     from engine.commands.prune import PruneOptions, PruneReport
 
-_WAIT = re.compile(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
 
 
 def check(run: Run) -> int:
@@ -191,7 +189,7 @@ def prune_arguments(parser: argparse.ArgumentParser) -> None:
     about = "unused data to leave: 5%% (the default), 200M, unlimited"
     parser.add_argument("--max-unused", type=said(UnusedLimit.parse), default=USUAL_LIMIT, metavar="LIMIT", help=about)
     parser.add_argument("--max-repack-size", type=said(parse_size), metavar="SIZE", help="rewrite at most this much, like 10G")
-    parser.add_argument("--retry-lock", type=_wait, default=0, metavar="DURATION", help="wait for running backups, like 30m")
+    retry_lock_argument(parser, "running backups")
 
 
 def prune_options(options: argparse.Namespace) -> "PruneOptions":
@@ -207,15 +205,6 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a count nor unlimited")
     return int(text)
-
-
-def _wait(text: str) -> int:
-    """Return the seconds of a time as restic takes it."""
-    match = _WAIT.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text or 'nothing'} is no duration like 90s, 30m, 1h30m")
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds
 
 
 VERBS = (

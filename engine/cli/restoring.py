@@ -5,6 +5,7 @@ import os
 import sys
 from dataclasses import asdict
 
+from engine.cli.options import retry_lock_argument
 from engine.cli.run import DONE, FAILED, Run, Verb
 from engine.terminal import size_text
 
@@ -27,6 +28,7 @@ def restore(run: Run) -> int:
         on_progress=run.on_progress,
         on_error=run.tell_unreadable,
         cancel=run.cancel,
+        retry_lock_s=options.retry_lock,
     )
     run.show(
         {
@@ -48,6 +50,7 @@ def _restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exclude", "-e", action="append", default=[], metavar="PATTERN")
     parser.add_argument("--overwrite", default="always", choices=("always", "if-changed", "if-newer", "never"))
     parser.add_argument("--verify", action="store_true", help="read everything back")
+    retry_lock_argument(parser, "a prune or a forget")
 
 
 def dump(run: Run) -> int:

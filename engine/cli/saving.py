@@ -5,7 +5,7 @@ import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from engine.cli.options import filter_arguments, snapshot_filter
+from engine.cli.options import filter_arguments, retry_lock_argument, snapshot_filter
 from engine.cli.run import DONE, FAILED, INCOMPLETE, Run, Verb
 from engine.repository import Repository
 from engine.terminal import size_text
@@ -41,6 +41,7 @@ def backup(run: Run) -> int:
         on_progress=run.on_progress,
         on_unreadable=run.tell_unreadable,
         cancel=run.cancel,
+        retry_lock_s=options.retry_lock,
     )
     run.show(
         {
@@ -70,6 +71,7 @@ def _backup_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parent", default="auto", metavar="SNAPSHOT")
     parser.add_argument("--force", "-f", action="store_true", help="read everything anew")
     parser.add_argument("--time", type=_moment, metavar="ISO")
+    retry_lock_argument(parser, "a prune or a forget")
     parser.add_argument(
         "--chunker", choices=("fastcdc", "rabin"), default="fastcdc", help="rabin cuts where restic does, and needs numba"
     )

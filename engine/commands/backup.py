@@ -27,6 +27,7 @@ from engine.chunker import cut as fastcdc_cut
 from engine.errors import Cancelled, DataDamaged, PathNotFound, StoreError
 from engine.filter import compile_patterns
 from engine.keys import user_name
+from engine.locks import wait_for_lock
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
 from engine.snapshot import (
@@ -75,15 +76,16 @@ def backup(
     on_progress: Callable[[Progress], None] | None = None,
     on_unreadable: Callable[[bytes, str], None] | None = None,
     cancel: threading.Event | None = None,
+    retry_lock_s: float = 0,
 ) -> BackupSummary:
     """Take a snapshot of `paths` and return what was done.
 
     `excludes`: restic's patterns. `parent`: a snapshot whose unchanged files are not read again; "auto" is the newest one of
     this host and these paths, None reads everything. `chunker`: "rabin" cuts the files that are read where restic does, so that
     neither stores what the other has; it needs numba. `on_unreadable` is called with a path and the reason, of a damaged snapshot
-    too. Forks worker processes, so it is to be called from a process that can be forked. Raises NothingToBackUp, Cancelled,
-    InvalidPattern, ChunkerUnavailable, RepositoryLocked, LockLost and StoreError's family; nothing that was written by then does
-    harm.
+    too. `retry_lock_s`: how long to wait for who is deleting. Forks worker processes, so it is to be called from a process that
+    can be forked. Raises NothingToBackUp, Cancelled, InvalidPattern, ChunkerUnavailable, RepositoryLocked, LockLost and
+    StoreError's family; nothing that was written by then does harm.
     """
     started = clock.monotonic()
     begun = datetime.now(UTC).astimezone()
@@ -94,7 +96,8 @@ def backup(
     cut = _choose_cut(repository, chunker)
     targets = _readable_targets(paths, meter, unreadable)
     keep_freed_buffers()
-    with repository.lock() as lock:
+    cancel = cancel or threading.Event()
+    with wait_for_lock(repository.lock, retry_lock_s, meter, cancel) as lock:
         repository.unload_index()
         repository.load_index()
         older = _choose_parent(repository, parent, host, targets, taken, unreadable)
@@ -109,7 +112,7 @@ def backup(
         try:
             with repository.writer() as writer:
                 large_files = LargeFiles(writer, threads, cut)
-                archiver = Archiver(repository, writer, workers, large_files, meter, unreadable, cancel or threading.Event())
+                archiver = Archiver(repository, writer, workers, large_files, meter, unreadable, cancel)
                 try:
                     tree = archiver.run(arrange_targets(targets), older.tree if older else None)
                 except Cancelled:

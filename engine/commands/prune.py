@@ -28,10 +28,10 @@ from functools import partial
 from typing import TypeVar
 
 from engine.blob import BlobType
-from engine.errors import BlobMissing, Cancelled, DataDamaged, RepositoryLocked
+from engine.errors import BlobMissing, Cancelled, DataDamaged
 from engine.index import BLOBS_PER_FILE, Index, IndexedPack, encode_index
 from engine.inventory import NOT_NEEDED, Inventory
-from engine.locks import Lock
+from engine.locks import Lock, wait_for_lock
 from engine.progress import Progress, ProgressMeter
 from engine.pruning import (
     USUAL_LIMIT,
@@ -54,7 +54,6 @@ from engine.store import FileKind
 from engine.writer import RepositoryWriter
 
 WORKERS = 4
-LOCK_RETRY_S = 5.0
 DELETED_AT_ONCE = 64
 
 Item = TypeVar("Item")
@@ -202,17 +201,8 @@ class _Prune:
 
     def lock_alone(self, stack: ExitStack) -> Lock:
         """Take the exclusive lock, once the backups that are running have ended if the options say to wait for that."""
-        deadline = time.monotonic() + self.options.retry_lock_s
-        while True:
-            try:
-                return stack.enter_context(self.repository.lock(exclusive=True))
-            except RepositoryLocked:
-                if time.monotonic() >= deadline:
-                    raise
-            self.meter.phase = "waiting for the lock"
-            self.meter.tick()
-            self.cancel.wait(LOCK_RETRY_S)
-            self.inventory.check_cancelled()
+        alone = partial(self.repository.lock, exclusive=True)
+        return stack.enter_context(wait_for_lock(alone, self.options.retry_lock_s, self.meter, self.cancel))
 
     def delete(self, plan: _Plan, lock: Lock) -> None:
         """Delete what was planned, but for what backups have come to need since."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from engine.allocation import keep_freed_buffers
@@ -23,7 +24,7 @@ from engine.blob import BlobType
 from engine.commands.ls import find_node
 from engine.errors import Cancelled, DataDamaged, EngineError, PathNotFound
 from engine.filter import compile_patterns
-from engine.locks import hold_lock_if_allowed
+from engine.locks import hold_lock_if_allowed, wait_for_lock
 from engine.metadata import OwnerNotSet
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
@@ -70,6 +71,7 @@ def restore(
     on_progress: Callable[[Progress], None] | None = None,
     on_error: Callable[[bytes, str], None] | None = None,
     cancel: threading.Event | None = None,
+    retry_lock_s: float = 0,
 ) -> RestoreSummary:
     """Restore below `target`, which is made if it is not there; entries keep their absolute paths below it, as with restic.
 
@@ -77,7 +79,8 @@ def restore(
     empty. `exclude`: patterns of what is not. `overwrite` says what happens to files that are there: `if-changed` leaves those
     of same size and modification time, `if-newer` those that are newer. `verify` reads everything back and compares hashes.
     `on_error` is told path and reason of what could not be restored, and of a damaged snapshot, which `latest` leaves out.
-    A shared lock keeps others from deleting what is being read, if the store lets us write one.
+    A shared lock keeps others from deleting what is being read, if the store lets us write one; `retry_lock_s`: how long to wait
+    for who is deleting.
     Raises SnapshotNotFound, PathNotFound if something to include is not there, InvalidPattern, RepositoryLocked, Cancelled,
     EngineError if nothing at all can be done.
     """
@@ -89,7 +92,9 @@ def restore(
         compile_patterns(exclude) if exclude else None,
         compile_patterns(include_patterns) if include_patterns else None,
     )
-    with hold_lock_if_allowed(repository):
+    meter = ProgressMeter("restoring", on_progress)
+    cancel = cancel or threading.Event()
+    with wait_for_lock(partial(hold_lock_if_allowed, repository), retry_lock_s, meter, cancel):
         damaged: list[tuple[str, DataDamaged]] = []
         found = snapshot
         if isinstance(found, str):
@@ -98,7 +103,7 @@ def restore(
         if not repository.index.has(BlobType.TREE, found.tree):
             repository.load_index()
         _refuse_missing(repository, found, include)
-        run = _Restore(repository, os.fsencode(target), overwrite, on_progress, on_error, cancel or threading.Event())
+        run = _Restore(repository, os.fsencode(target), overwrite, meter, on_error, cancel)
         for name, error in damaged:
             run.warn(f"snapshots/{name}".encode(), str(error))
         return run.run(found.tree, selection, verify)
@@ -110,13 +115,12 @@ class _Restore:
         repository: Repository,
         directory: bytes,
         overwrite: Overwrite,
-        on_progress: Callable[[Progress], None] | None,
+        meter: ProgressMeter,
         on_error: Callable[[bytes, str], None] | None,
         cancel: threading.Event,
     ) -> None:
-        self.repository, self.overwrite, self.cancel = repository, overwrite, cancel
+        self.repository, self.overwrite, self.meter, self.cancel = repository, overwrite, meter, cancel
         self.target = Target(directory, create=True)
-        self.meter = ProgressMeter("restoring", on_progress)
         self._on_error = on_error
         self._failed: set[bytes] = set()
         self.directories: list[tuple[Path, Metadata]] = []

@@ -19,6 +19,7 @@ from engine.backends import open_store
 from engine.commands.key import change_password
 from engine.commands.snapshots import list_snapshots
 from engine.compare import compare_trees
+from engine.locks import WAITING
 from engine.repository import Repository
 from tests.agent.center import TOKEN, FakeCenter
 from tests.agent.conftest import PASSWORD
@@ -43,7 +44,7 @@ def run_in_thread(center: FakeCenter, state: Path) -> threading.Thread:
 
 def child_of(job: str) -> int:
     wait_until(lambda: job in running_jobs(), "the child to start")
-    return agent_job._running[job, 1].pid
+    return agent_job._running[job, 1].child.pid
 
 
 def stopped_child(center: FakeCenter, state: Path) -> tuple[threading.Thread, int]:
@@ -111,6 +112,23 @@ def test_a_killed_child_is_a_crash(center: FakeCenter, tmp_path: Path, source: P
     (report,) = center.bodies("finish")
     assert report["outcome"] == "crashed"
     assert "signal 9" in report["error"]
+
+
+def test_a_job_that_meets_an_exclusive_lock_says_that_it_waits_and_can_be_cancelled(
+    center: FakeCenter, tmp_path: Path, source: Path, repository: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+
+    def is_waiting() -> bool:
+        return any(said["progress"].get("phase") == WAITING for said in center.bodies("progress"))
+
+    with Repository.open(open_store(str(repository)), PASSWORD).lock(exclusive=True):
+        thread = run_in_thread(center, tmp_path)
+        wait_until(is_waiting, "the job to wait")
+        center.cancel = True
+        thread.join()
+    (report,) = center.bodies("finish")
+    assert report["outcome"] == "cancelled"
 
 
 def test_a_cancelled_child_that_does_not_listen_is_killed(
@@ -220,13 +238,43 @@ def test_two_attempts_at_one_job_do_not_stand_in_each_others_way(
 ) -> None:
     center.specification = backup_job(source)
     first, pid = stopped_child(center, tmp_path)
+    center.stale = {1}
     run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 2)
     first.join(30)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     outcomes = {report["attempt"]: report["outcome"] for report in center.bodies("finish")}
-    assert outcomes == {1: "crashed", 2: "success"}
+    assert outcomes[2] == "success"
     assert running_jobs() == []
+
+
+def test_a_next_attempt_is_not_begun_while_the_one_before_it_still_runs_and_counts(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    first, pid = stopped_child(center, tmp_path)
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 2)
+    os.kill(pid, signal.SIGCONT)
+    first.join(30)
+    (claim,), (report,) = center.bodies("claim"), center.bodies("finish")
+    assert (claim["attempt"], report["attempt"], report["outcome"]) == (1, 1, "success")
+
+
+@pytest.mark.parametrize("is_server_back", [True, False])
+def test_an_outcome_that_waits_is_told_before_the_next_attempt_is_claimed(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob, is_server_back: bool
+) -> None:
+    center.specification = backup_job(source)
+    center.answers["finish"] = (500, {"error": "away"})
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    if is_server_back:
+        del center.answers["finish"]
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 2)
+    steps = [path.rsplit("/", 1)[1] for path, _, _ in center.requests]
+    first_claim = steps.index("claim")
+    after_first = [step for step in steps[first_claim + 1 :] if step != "progress"]
+    assert after_first[:2] == ["finish", "finish"]
+    assert ("claim" in after_first) is is_server_back
 
 
 def test_an_outcome_is_told_although_the_disk_is_full(

@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,7 +17,7 @@ from engine.backends.local import _PartialFile
 from engine.commands.backup import backup
 from engine.commands.dump import dump_file, dump_tar
 from engine.commands.restore import restore
-from engine.errors import AccessDenied, DataDamaged, LockLost, RepositoryLocked, StoreUnreachable
+from engine.errors import AccessDenied, Cancelled, DataDamaged, LockLost, RepositoryLocked, StoreUnreachable
 from engine.gotime import format_time
 from engine.locks import Holder, remove_stale_locks
 from engine.store import FileKind
@@ -190,6 +192,41 @@ def test_what_reads_a_snapshot_does_so_without_a_lock_where_none_can_be_written(
     for _, read in reading(repository, saved, tmp_path):
         read()
     assert (tmp_path / "target" / str(saved[1]).lstrip("/")).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("verb", ["backup", "restore"])
+def test_who_may_wait_goes_on_once_an_exclusive_lock_is_gone(repository, tmp_path, monkeypatch, verb):
+    monkeypatch.setattr(locks, "RETRY_S", 0.01)
+    (tmp_path / "file").write_bytes(b"content")
+    snapshot = backup(repository, [tmp_path / "file"], host="h").snapshot_id
+    phases = []
+    with ExitStack() as deleting:
+        deleting.enter_context(repository.lock(exclusive=True))
+
+        def note(progress):
+            phases.append(progress.phase)
+            deleting.close()
+
+        if verb == "backup":
+            backup(repository, [tmp_path / "file"], host="h", on_progress=note, retry_lock_s=60)
+        else:
+            restore(repository, snapshot, os.fsencode(tmp_path / "target"), on_progress=note, retry_lock_s=60)
+    assert phases[0] == locks.WAITING
+    assert locks.WAITING not in phases[1:]
+
+
+def test_who_waits_too_long_is_refused(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "RETRY_S", 0.01)
+    seen = []
+    with repository.lock(exclusive=True), pytest.raises(RepositoryLocked, match=f"process {os.getpid()}"):
+        backup(repository, [tmp_path], host="h", on_progress=seen.append, retry_lock_s=0.05)
+    assert seen
+
+
+def test_who_waits_can_be_cancelled(repository, tmp_path):
+    cancel = threading.Event()
+    with repository.lock(exclusive=True), pytest.raises(Cancelled):
+        backup(repository, [tmp_path], host="h", on_progress=lambda progress: cancel.set(), cancel=cancel, retry_lock_s=3600)
 
 
 class _Rounds:
