@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.center import Center, CenterError, Refused
-from agent.outbox import post_report
+from agent.center import Center, CenterError, CenterUnreachable, Refused
+from agent.outbox import deliver_reports, post_report
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ TERMINATE_AFTER_S = 5.0
 KILL_AFTER_S = 15.0
 
 _stopping = threading.Event()
-_running: dict[tuple[str, int], "subprocess.Popen[str]"] = {}
+_running: dict[tuple[str, int], "_Attempt"] = {}
 _running_lock = threading.Lock()
 # By repository, for the next job there: the key that its password was derived to, here in memory alone.
 _derived_keys: dict[str, dict[str, str]] = {}
@@ -57,17 +57,13 @@ def is_stopping() -> bool:
 def hand_back_jobs() -> None:
     """Take no new job and end all children, for an agent that is told to stop; the server queues their jobs again."""
     _stopping.set()
-    with _running_lock:
-        children = list(_running.values())
-    for child in children:
+    for child in _children():
         child.terminate()
 
 
 def kill_children() -> None:
     """End all children at once, for an agent that was told twice to stop; the server notices by their leases."""
-    with _running_lock:
-        children = list(_running.values())
-    for child in children:
+    for child in _children():
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
 
@@ -78,6 +74,9 @@ def run_job(center: Center, state: Path, job: str, attempt: int) -> None:
         log.info("job=%s attempt=%d left for later: the agent stops", job, attempt)
         return
     try:
+        if _older_goes_on(center, state, job, attempt):
+            log.info("job=%s attempt=%d not needed: the one before it goes on", job, attempt)
+            return
         specification = center.claim(job, attempt)
     except Refused as error:
         log.info("job=%s attempt=%d not claimed: %s", job, attempt, error)
@@ -102,16 +101,41 @@ def run_job(center: Center, state: Path, job: str, attempt: int) -> None:
     post_report(center, state, job, report)
 
 
+def _older_goes_on(center: Center, state: Path, job: str, attempt: int) -> bool:
+    """Tell the server of the attempts that it has not heard of for so long that it asks for another; whether one counts again.
+
+    Work that was done, or is being done, while the server was away is not to be done twice. Raises CenterError if nothing can
+    be told: then the next attempt has no business to begin either.
+    """
+    if deliver_reports(center, state, job):
+        raise CenterUnreachable("the outcome of an older attempt cannot be told now")
+    for older in _older_attempts(job, attempt):
+        with contextlib.suppress(Refused):
+            older.tell_progress()
+            return True
+    return False
+
+
 def _end_older_attempts(job: str, attempt: int) -> None:
     """End what an attempt that was given up as lost still does, while another thread has not noticed."""
+    for older in _older_attempts(job, attempt):
+        _end(older.child)
+
+
+def _older_attempts(job: str, attempt: int) -> "list[_Attempt]":
     with _running_lock:
-        older = [child for (name, number), child in _running.items() if name == job and number != attempt]
-    for child in older:
-        _end(child)
+        return [running for (name, number), running in _running.items() if name == job and number != attempt]
+
+
+def _children() -> "list[subprocess.Popen[str]]":
+    with _running_lock:
+        return [running.child for running in _running.values()]
 
 
 class _Attempt:
     """One child process, watched."""
+
+    child: "subprocess.Popen[str]"
 
     def __init__(self, center: Center, job: str, attempt: int) -> None:
         self._center, self._job, self._attempt = center, job, attempt
@@ -124,7 +148,7 @@ class _Attempt:
     def run(self, specification: dict[str, Any]) -> dict[str, Any] | None:
         """Return the report of the outcome, None if the server does not want any."""
         self._repository = specification["repository"]["location"]
-        child = subprocess.Popen(
+        child = self.child = subprocess.Popen(
             [sys.executable, "-m", "agent.child", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -135,7 +159,7 @@ class _Attempt:
         )
         key = self._job, self._attempt
         with _running_lock:
-            _running[key] = child
+            _running[key] = self
         if _stopping.is_set():
             child.terminate()
         try:
@@ -167,7 +191,7 @@ class _Attempt:
                 line = self._lines.get(timeout=max(0.0, due - time.monotonic()))
             except queue.Empty:
                 due = time.monotonic() + REPORT_EVERY_S
-                if not self._tell_progress(child):
+                if not self._goes_on(child):
                     return False
                 continue
             if line is None:
@@ -191,9 +215,13 @@ class _Attempt:
             case "error":
                 observed.error = said["error"]
 
-    def _tell_progress(self, child: "subprocess.Popen[str]") -> bool:
+    def tell_progress(self) -> bool:
+        """Report and return whether the job is to be cancelled. Raises Refused, CenterError."""
+        return self._center.report_progress(self._job, self._attempt, self._observed.progress)
+
+    def _goes_on(self, child: "subprocess.Popen[str]") -> bool:
         try:
-            cancel = self._center.report_progress(self._job, self._attempt, self._observed.progress)
+            cancel = self.tell_progress()
         except Refused:
             return False
         except CenterError as error:

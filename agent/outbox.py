@@ -37,10 +37,10 @@ def post_report(center: Center, state: Path, job: str, report: dict[str, Any]) -
     deliver_reports(center, state)
 
 
-def deliver_reports(center: Center, state: Path) -> int:
-    """Deliver what waits; return how many reports are left."""
+def deliver_reports(center: Center, state: Path, job: str = "") -> int:
+    """Deliver what waits, of one job if it is named; return how many reports are left."""
     left = 0
-    for path in sorted((state / OUTBOX).glob("*.json")):
+    for path in sorted((state / OUTBOX).glob(f"{job or '*'}.*.json")):
         try:
             report = json.loads(path.read_text())
         except FileNotFoundError:
@@ -54,7 +54,7 @@ def deliver_reports(center: Center, state: Path) -> int:
             continue
         path.unlink(missing_ok=True)
     with _unwritten_lock:
-        waiting = list(_unwritten)
+        waiting = [report for report in _unwritten if job in ("", report["job"])]
     for report in waiting:
         if not _deliver(center, report):
             left += 1

@@ -21,6 +21,8 @@ class FakeCenter:
     # What the latest request said of the agent.
     told: dict[str, str] = field(default_factory=dict)
     cancel: bool = False
+    # Attempts that do not count any more.
+    stale: set[int] = field(default_factory=set)
     url: str = ""
     finished: threading.Event = field(default_factory=threading.Event)
     progressed: threading.Event = field(default_factory=threading.Event)
@@ -38,6 +40,8 @@ class FakeCenter:
         match step:
             case "claim":
                 return 200, self.specification
+            case "progress" if body["attempt"] in self.stale:
+                return 409, {"error": "This attempt at the job does not count any more."}
             case "progress":
                 return 200, {"cancel": self.cancel, "lease_s": 30}
             case "finish":
