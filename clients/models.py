@@ -51,7 +51,7 @@ class Client(models.Model):
     max_jobs = models.PositiveIntegerField(
         _("jobs at once"), null=True, blank=True, validators=[MinValueValidator(1)], help_text=_("empty: as the settings say")
     )
-    # In which round of offering (`jobs.offering`) a job of it was offered last.
+    # When a job of it was offered last, in turns (`jobs.offering`): the larger, the later.
     served_in = models.BigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 

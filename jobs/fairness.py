@@ -17,7 +17,7 @@ from records.slots import Held
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job that waits. `since`: when it could first have been offered; `…_served`: rounds, the larger the later."""
+    """A job that waits. `since`: when it could first have been offered; `…_served`: the larger, the later."""
 
     pk: int
     is_recovery: bool

@@ -29,6 +29,9 @@ from storage.models import Tenant
 
 log = logging.getLogger(__name__)
 
+# More than any round offers.
+TURNS_IN_A_ROUND = 1 << 20
+
 
 def offer_after_commit() -> None:
     """Offer what has slots once the transaction is committed."""
@@ -127,8 +130,11 @@ def _mark_offered(chosen: list[Waiting], now: datetime, number: int) -> list[Job
         if keys:
             _queued(model).filter(pk__in=keys).update(offered_at=now, published_at=None)
             offered += _with_clients(model).filter(pk__in=keys, state=State.QUEUED, offered_at=now)
-    Client.objects.filter(pk__in={job.client for job in chosen}).update(served_in=number)
-    Tenant.objects.filter(pk__in={job.tenant for job in chosen}).update(served_in=number)
+    # Of one round too it is known who came last: else ties would be decided alike each time, for the same ones.
+    turns = list(enumerate(chosen, number * TURNS_IN_A_ROUND))
+    clients, tenants = ({getattr(job, name): turn for turn, job in turns} for name in ("client", "tenant"))
+    Client.objects.bulk_update([Client(pk=key, served_in=turn) for key, turn in clients.items()], ["served_in"], 500)
+    Tenant.objects.bulk_update([Tenant(pk=key, served_in=turn) for key, turn in tenants.items()], ["served_in"], 500)
     for record in offered:
         log.info("job=%s client=%s attempt=%d offered", record.job, record.client_id, record.attempt)
     return sorted(offered, key=lambda record: order[isinstance(record, RecoveryRecord), record.pk])

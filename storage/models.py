@@ -83,7 +83,7 @@ class Tenant(models.Model):
     used = models.BigIntegerField(_("used"), null=True, blank=True, help_text=_("bytes"))
     refreshed_at = models.DateTimeField(_("read from the store"), null=True, blank=True)
     refresh_error = models.TextField(_("why it could not be read"), blank=True)
-    # In which round of offering (`jobs.offering`) a job of it was offered last.
+    # When a job of it was offered last, in turns (`jobs.offering`): the larger, the later.
     served_in = models.BigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
