@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 import pytest
 
-from tests.services.ceph import CephGateway, ceph_gateway
+from tests.services.ceph import ceph_gateway
 from tests.system.faults.matrix import Cell, Fault, Part, cells
 from tests.system.faults.running import Result, Runner
 from tests.system.faults.stage import stage
@@ -36,16 +36,17 @@ def results(pytestconfig: pytest.Config) -> Iterator[list[Result]]:
 
 
 class Installations:
-    """One installation for all cells, until one of them leaves it in doubt."""
+    """One installation and its store for all cells, until one of them leaves it in doubt."""
 
-    def __init__(self, gateway: CephGateway) -> None:
-        self._gateway = gateway
+    def __init__(self) -> None:
         self._running = ExitStack()
         self._runner: Runner | None = None
 
     def runner(self) -> Runner:
         if self._runner is None:
-            running = self._running.enter_context(stage(self._gateway, is_gateway_ours=True))
+            # A store of its own, as the buckets of the one before are another's.
+            gateway = self._running.enter_context(ceph_gateway(is_started=False))
+            running = self._running.enter_context(stage(gateway, is_gateway_ours=True))
             self._runner = Runner(running, LENGTH_S)
         return self._runner
 
@@ -56,10 +57,9 @@ class Installations:
 
 @pytest.fixture(scope="module")
 def installations() -> Iterator[Installations]:
-    with ceph_gateway(is_started=False) as gateway:
-        made = Installations(gateway)
-        yield made
-        made.drop()
+    made = Installations()
+    yield made
+    made.drop()
 
 
 @pytest.mark.parametrize("cell", list(cells()), ids=str)

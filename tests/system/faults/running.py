@@ -23,6 +23,7 @@ DUE_IN_S = 2
 RECOVERY_TIMEOUT_S = 300
 # As long as a service manager waits for what it has asked to end.
 TERMINATE_TIMEOUT_S = 60
+MAINTENANCE_GOES_ON = "SELECT count(*) FROM records_maintenancerun WHERE state IN (1, 2)"
 SHORT_OF = {Part.STORE: "store", Part.AGENT: "agent"}
 
 
@@ -78,6 +79,8 @@ class Runner:
         self._wait("the job to end", lambda: work is None or work.row()[0] in ENDED)
         self._wait("the plan that came due to run", lambda: self._states(due) not in ([], None) and self._states(due)[0] in ENDED)
         recovery_s = time.monotonic() - ended
+        # The checks of each day come when they come.
+        self._wait("the maintenance to end", lambda: self.stage.query(MAINTENANCE_GOES_ON) == [(0,)])
         self._judge_end(cell, work, due)
         self._judge_records(since)
         if work and work.row()[0] != SUCCESS:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from engine.backends import Credentials, open_store
 from tests.services.ceph import CEPH_ENVIRONMENT, CephGateway
 from tests.services.ports import accepts, free_port, wait_until
 from tests.services.postgres import PostgresFiles
@@ -98,6 +99,8 @@ class Stage:
             command = self.gateway.command
             self.run("store", lambda: center.start("store", *command, ready=listens, environment=CEPH_ENVIRONMENT))
         keys = self.gateway.make_user(self.owner)
+        # A new gateway makes its pools with the first bucket, for which no request of the server waits.
+        open_store(f"s3:{self.gateway.url}/{self.owner}", credentials=Credentials(*keys)).create()
         self.run("web", center.web)
         self.operator = Operator(center)
         self.operator.use_ceph(f"127.0.0.1:{self.store.port}", *keys)
