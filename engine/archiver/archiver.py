@@ -11,7 +11,9 @@ import hashlib
 import os
 import selectors
 import socket
+import stat
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -39,6 +41,7 @@ from engine.archiver.messages import (
     Subdirectory,
 )
 from engine.archiver.reading import CHANGED, LOST_XATTRS, reason
+from engine.archiver.streams import Stream, made_up_directory
 from engine.archiver.targets import TargetDirectory
 from engine.archiver.workers import WorkerProcess
 from engine.blob import BlobType, PackedBlob
@@ -122,7 +125,10 @@ class Archiver:
         self._unflushed = 0
 
     def run(self, targets: TargetDirectory, previous_tree: bytes | None) -> bytes:
-        """Back up the targets; return the id of the snapshot's tree. Raises Cancelled, WorkerDied, StoreError."""
+        """Back up the targets; return the id of the snapshot's tree.
+
+        Raises Cancelled, StreamFailed, WorkerDied, StoreError.
+        """
         self._selector.register(self._wake_end, selectors.EVENT_READ)
         for worker in self._workers:
             self._selector.register(worker.connection, selectors.EVENT_READ, worker)
@@ -152,22 +158,21 @@ class Archiver:
         # Held open until all its parts are known.
         directory.waiting += 1
         previous = self._previous_nodes(directory.previous_tree)
-        for part, name in enumerate(sorted(target.targets | target.below.keys())):
+        for part, name in enumerate(target.names):
             directory.parts.append([])
             older = previous.get(name)
             directory.waiting += 1
-            if name in target.targets:
+            if name in target.streams:
+                directory.parts[part].append(None)
+                self._read_stream(directory, part, target.streams[name], older)
+                continue
+            if name not in target.below:
                 tree = None if older is None else join_nodes([older.to_json()])
-                self._ready.append([_Job(directory, part, (name,), tree, are_targets=True)])
+                self._ready.append([_Job(directory, part, (name,), tree, are_targets=name in target.targets)])
                 continue
             below = target.below[name]
             directory.parts[part].append(None)
-            try:
-                tell = partial(self._report_lost_xattrs, below.path)
-                node = read_node(below.path, name, os.stat(below.path), on_lost_xattrs=tell)
-            except OSError as error:
-                node = None
-                self._report_unreadable(below.path, reason(error))
+            node = self._node_above(below, name)
             if node is None:
                 directory.waiting -= 1
                 continue
@@ -177,6 +182,19 @@ class Archiver:
         directory.waiting -= 1
         if directory.waiting == 0:
             self._complete(directory)
+
+    def _node_above(self, target: TargetDirectory, name: bytes) -> Node | None:
+        """The node of a directory above targets; one made up if the machine has none and a stream is to lie in it."""
+        try:
+            status = os.stat(target.path)
+            if target.leads_to_streams and not stat.S_ISDIR(status.st_mode):
+                return made_up_directory(name, time.time_ns())
+            return read_node(target.path, name, status, on_lost_xattrs=partial(self._report_lost_xattrs, target.path))
+        except OSError as error:
+            if target.leads_to_streams:
+                return made_up_directory(name, time.time_ns())
+            self._report_unreadable(target.path, reason(error))
+            return None
 
     def _previous_nodes(self, tree: bytes | None) -> dict[bytes, Node]:
         """What the parent snapshot has of a directory; nothing if its tree cannot be had, for then all is read anew."""
@@ -219,6 +237,10 @@ class Archiver:
         path = _join(directory.path, entry.name)
         reading = self._large.submit(path, entry.name)
         reading.add_done_callback(lambda done: self._post(self._large_done, directory, slot, path, entry, done))
+
+    def _read_stream(self, directory: _Directory, part: int, stream: Stream, previous: Node | None) -> None:
+        reading = self._large.submit_stream(stream)
+        reading.add_done_callback(lambda done: self._post(self._stream_done, directory, part, previous, done))
 
     def _post(self, act: Callable[..., None], *arguments: Any) -> None:
         """Have the loop call something: for other threads."""
@@ -321,6 +343,13 @@ class Archiver:
             self.counts.count_file(entry.previous, archived.node)
             self._large_bytes += archived.node.size
             directory.parts[slot[0]][slot[1]] = archived.node.to_json()
+        self._arrived(directory)
+
+    def _stream_done(self, directory: _Directory, part: int, previous: Node | None, done: Future[Node]) -> None:
+        node = done.result()
+        self.counts.count_file(previous, node)
+        self._large_bytes += node.size
+        directory.parts[part][0] = node.to_json()
         self._arrived(directory)
 
     def _arrived(self, directory: _Directory) -> None:

@@ -1,4 +1,4 @@
-"""Large files: read into reused buffers, cut into chunks, and each chunk hashed, compressed and sealed by a pool of threads.
+"""Large files and streams: read into reused buffers, cut into chunks, and each chunk hashed, compressed and sealed by threads.
 
 All of that releases the interpreter lock on buffers of this size, so threads are as good as processes here.
 """
@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from msgspec.structs import replace
 
 from engine.archiver.reading import has_changed, open_file
+from engine.archiver.streams import Fill, Stream
 from engine.blob import BlobType
 from engine.chunker import MAX_SIZE, Cut
 from engine.errors import Cancelled
@@ -65,6 +66,9 @@ class LargeFiles:
         self._writer = writer
         self._cut = cut
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+        # One after the other, beside the files: a host that dumps two databases at once does both slowly, and a silent stream
+        # holds a buffer.
+        self._streams = ThreadPoolExecutor(1, thread_name_prefix="stream")
         self._sealers = ThreadPoolExecutor(threads, thread_name_prefix="seal")
         self._free: SimpleQueue[_Buffer] = SimpleQueue()
         self._unmade = BUFFERS
@@ -79,9 +83,14 @@ class LargeFiles:
         """Read a file in the background. The future raises OSError when it cannot be read."""
         return self._readers.submit(self._archive, path, name)
 
+    def submit_stream(self, stream: Stream) -> Future[Node]:
+        """Read a stream in the background. The future raises StreamFailed, Cancelled."""
+        return self._streams.submit(stream.read, self._store_all, self._stopped.is_set)
+
     def stop(self) -> None:
         """Give up what is being read, and return when nothing is any more."""
         self._stopped.set()
+        self._streams.shutdown(wait=True, cancel_futures=True)
         self._readers.shutdown(wait=True, cancel_futures=True)
         self._sealers.shutdown(wait=True, cancel_futures=True)
 
@@ -105,6 +114,10 @@ class LargeFiles:
         )
 
     def _read(self, descriptor: int) -> tuple[tuple[bytes, ...], int]:
+        return self._store_all(lambda view: os.readv(descriptor, [view]))
+
+    def _store_all(self, fill: Fill) -> tuple[tuple[bytes, ...], int]:
+        """Store all that `fill` puts into buffers, until it puts nothing; return the blobs' ids and how many bytes there were."""
         content: list[bytes] = []
         chunks: deque[Future[bytes]] = deque()
         buffer, carried, size = self._take_buffer(), 0, 0
@@ -113,7 +126,7 @@ class LargeFiles:
             while not is_last:
                 filled = carried
                 while filled < BUFFER_SIZE and not is_last:
-                    count = os.readv(descriptor, [buffer.view[filled:]])
+                    count = fill(buffer.view[filled:])
                     filled += count
                     size += count
                     is_last = count == 0

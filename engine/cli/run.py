@@ -22,7 +22,7 @@ from engine.terminal import ProgressLine
 if TYPE_CHECKING:
     from engine.backends.connections import Trust
 
-DONE, FAILED, INCOMPLETE, NO_REPOSITORY, LOCKED, WRONG_PASSWORD, INTERRUPTED = 0, 1, 3, 10, 11, 12, 130
+DONE, FAILED, WRONG_USAGE, INCOMPLETE, NO_REPOSITORY, LOCKED, WRONG_PASSWORD, INTERRUPTED = 0, 1, 2, 3, 10, 11, 12, 130
 
 
 class Run:

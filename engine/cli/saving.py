@@ -2,13 +2,18 @@
 
 import argparse
 import platform
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from engine.cli.options import filter_arguments, retry_lock_argument, snapshot_filter
-from engine.cli.run import DONE, FAILED, INCOMPLETE, Run, Verb
+from engine.cli.run import DONE, FAILED, INCOMPLETE, WRONG_USAGE, Run, Verb
 from engine.repository import Repository
 from engine.terminal import size_text
+
+if TYPE_CHECKING:
+    from engine.archiver.streams import Stream
 
 
 def init(run: Run) -> int:
@@ -25,13 +30,17 @@ def _init_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def backup(run: Run) -> int:
+    if problem := _wrong_words(run.options):
+        return run.fail(problem, WRONG_USAGE)
     with run.opening() as repository:
         from engine.commands.backup import backup
 
     options = run.options
+    streams = _streams(options)
     summary = backup(
         repository.result(),
-        options.paths,
+        [] if streams else options.paths,
+        streams=streams,
         excludes=[*options.exclude, *_patterns(options.exclude_file)],
         host=options.host,
         tags=[tag for tags in options.tag for tag in tags.split(",") if tag],
@@ -63,7 +72,10 @@ def backup(run: Run) -> int:
 
 
 def _backup_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="or, after --, the command of --stdin-from-command")
+    parser.add_argument("--stdin", action="store_true", help="back up what comes on standard input, as one file")
+    parser.add_argument("--stdin-from-command", action="store_true", help="back up what a command writes, unless it fails")
+    parser.add_argument("--stdin-filename", default="stdin", metavar="NAME", help="the path of that file in the snapshot")
     parser.add_argument("--exclude", "-e", action="append", default=[], metavar="PATTERN")
     parser.add_argument("--exclude-file", action="append", default=[], metavar="FILE")
     parser.add_argument("--tag", action="append", default=[], metavar="TAG[,TAG…]")
@@ -75,6 +87,30 @@ def _backup_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chunker", choices=("fastcdc", "rabin"), default="fastcdc", help="rabin cuts where restic does, and needs numba"
     )
+
+
+def _wrong_words(options: argparse.Namespace) -> str:
+    """Return what is wrong with what a backup is told to read, nothing if it makes sense."""
+    if options.stdin_from_command:
+        if options.stdin:
+            return "either --stdin or --stdin-from-command"
+        return "" if options.paths else "which command? write it behind: --stdin-from-command --"
+    if options.stdin:
+        if options.paths:
+            return "--stdin reads standard input, and no paths beside it"
+        return "--stdin reads what another program writes, and this is a terminal" if sys.stdin.isatty() else ""
+    return "" if options.paths else "what is to be backed up? name paths, --stdin or --stdin-from-command"
+
+
+def _streams(options: argparse.Namespace) -> "list[Stream]":
+    """Return what is backed up in place of paths."""
+    from engine.archiver.streams import Stream
+    from engine.archiver.targets import absolute_path
+
+    path = absolute_path(f"/{options.stdin_filename}")
+    if options.stdin_from_command:
+        return [Stream(path, tuple(options.paths))]
+    return [Stream(path, descriptor=sys.stdin.fileno())] if options.stdin else []
 
 
 def _moment(text: str) -> datetime:

@@ -1,4 +1,4 @@
-"""backup: take a snapshot of paths of this machine.
+"""backup: take a snapshot of paths of this machine, and of streams, which become files beside them.
 
 What cannot be read is reported and left out, and the snapshot is written all the same; `errors` in the summary, also in that of
 the snapshot itself, says how often.
@@ -13,12 +13,15 @@ import time as clock
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from engine import __version__
 from engine.allocation import keep_freed_buffers
 from engine.archiver.archiver import Archiver
 from engine.archiver.estimate import Estimate
 from engine.archiver.large import LargeFiles
+from engine.archiver.reading import reason
+from engine.archiver.streams import Stream, StreamFailed
 from engine.archiver.targets import NothingToBackUp, absolute_path, arrange_targets
 from engine.archiver.worker import WorkerSettings
 from engine.archiver.workers import end_workers, start_workers, usable_processors
@@ -68,6 +71,7 @@ def backup(
     paths: Sequence[bytes | str],
     *,
     host: str,
+    streams: Sequence[Stream] = (),
     excludes: Sequence[str] = (),
     tags: Sequence[str] = (),
     time: datetime | None = None,
@@ -80,12 +84,14 @@ def backup(
 ) -> BackupSummary:
     """Take a snapshot of `paths` and return what was done.
 
-    `excludes`: restic's patterns. `parent`: a snapshot whose unchanged files are not read again; "auto" is the newest one of
-    this host and these paths, None reads everything. `chunker`: "rabin" cuts the files that are read where restic does, so that
-    neither stores what the other has; it needs numba. `on_unreadable` is called with a path and the reason, of a damaged snapshot
-    too. `retry_lock_s`: how long to wait for who is deleting. Forks worker processes, so it is to be called from a process that
-    can be forked. Raises NothingToBackUp, Cancelled, InvalidPattern, ChunkerUnavailable, RepositoryLocked, LockLost and
-    StoreError's family; nothing that was written by then does harm.
+    `streams` are read one after the other, and become files at paths of their own, also where `paths` has nothing; one that
+    does not end well ends the backup, without a snapshot. `excludes`: restic's patterns. `parent`: a snapshot whose unchanged
+    files are not read again; "auto" is the newest one of this host and these paths, None reads everything. `chunker`: "rabin"
+    cuts the files that are read where restic does, so that neither stores what the other has; it needs numba. `on_unreadable`
+    is called with a path and the reason, of a damaged snapshot too. `retry_lock_s`: how long to wait for who is deleting. Forks
+    worker processes, so it is to be called from a process that can be forked. Raises NothingToBackUp, StreamFailed,
+    InvalidStream, Cancelled, InvalidPattern, ChunkerUnavailable, RepositoryLocked, LockLost and StoreError's family; nothing
+    that was written by then does harm.
     """
     started = clock.monotonic()
     begun = datetime.now(UTC).astimezone()
@@ -94,13 +100,16 @@ def backup(
     unreadable = on_unreadable or (lambda path, why: None)
     patterns = compile_patterns(excludes)
     cut = _choose_cut(repository, chunker)
-    targets = _readable_targets(paths, meter, unreadable)
+    targets = _readable_targets(paths, meter, unreadable, is_alone=not streams)
+    arranged = arrange_targets(targets, streams, partial(_tell_unlisted, meter, unreadable))
+    # As restic has it: a stream is one of the paths that the snapshot is of.
+    named = [*targets, *(stream.path for stream in streams)]
     keep_freed_buffers()
     cancel = cancel or threading.Event()
     with wait_for_lock(repository.lock, retry_lock_s, meter, cancel) as lock:
         repository.unload_index()
         repository.load_index()
-        older = _choose_parent(repository, parent, host, targets, taken, unreadable)
+        older = _choose_parent(repository, parent, host, named, taken, unreadable)
         if older is not None and older.summary is not None:
             meter.bytes_total = older.summary.total_bytes_processed
             meter.files_total = older.summary.total_files_processed
@@ -108,15 +117,18 @@ def backup(
         # Before any other thread is started: what a fork copies of those is of no use to it.
         trusts_attributes = older is not None and older.uid == os.getuid()
         workers = start_workers(WorkerSettings(repository, patterns, trusts_attributes), threads)
-        estimate = Estimate(targets, patterns, meter) if on_progress and meter.bytes_total is None else None
+        # How much a stream will bring, nobody knows.
+        can_estimate = on_progress and meter.bytes_total is None and not streams
+        estimate = Estimate(targets, patterns, meter) if can_estimate else None
         try:
             with repository.writer() as writer:
                 large_files = LargeFiles(writer, threads, cut)
                 archiver = Archiver(repository, writer, workers, large_files, meter, unreadable, cancel)
                 try:
-                    tree = archiver.run(arrange_targets(targets), older.tree if older else None)
-                except Cancelled:
-                    repository.store.hurry()
+                    tree = archiver.run(arranged, older.tree if older else None)
+                except (Cancelled, StreamFailed) as error:
+                    if isinstance(error, Cancelled):
+                        repository.store.hurry()
                     large_files.stop()
                     with contextlib.suppress(StoreError):
                         writer.indexing.flush()  # what was uploaded need not be uploaded again
@@ -151,7 +163,7 @@ def backup(
         snapshot = Snapshot(
             time=taken,
             tree=tree,
-            paths=tuple(map(os.fsdecode, targets)),
+            paths=tuple(map(os.fsdecode, named)),
             hostname=host,
             username=user_name(),
             uid=os.getuid(),
@@ -185,8 +197,9 @@ def _choose_cut(repository: Repository, chunker: ChunkerName) -> Cut:
 
 
 def _readable_targets(
-    paths: Sequence[bytes | str], meter: ProgressMeter, on_unreadable: Callable[[bytes, str], None]
+    paths: Sequence[bytes | str], meter: ProgressMeter, on_unreadable: Callable[[bytes, str], None], *, is_alone: bool
 ) -> list[bytes]:
+    """Those of the paths that are there. Raises NothingToBackUp if none is, and there is nothing beside them (`is_alone`)."""
     targets = []
     for path in dict.fromkeys(map(absolute_path, paths)):
         try:
@@ -196,9 +209,14 @@ def _readable_targets(
             on_unreadable(path, (error.strerror or str(error)).lower())
         else:
             targets.append(path)
-    if not targets:
+    if not targets and is_alone:
         raise _nothing_readable(paths) if paths else NothingToBackUp("no path to back up")
     return targets
+
+
+def _tell_unlisted(meter: ProgressMeter, on_unreadable: Callable[[bytes, str], None], path: bytes, error: OSError) -> None:
+    meter.errors += 1
+    on_unreadable(path, reason(error))
 
 
 def _refuse_empty(repository: Repository, tree: bytes, targets: list[bytes], taken: datetime) -> None:
