@@ -12,7 +12,7 @@ from functools import partial
 import psycopg
 
 from tests.services.ports import wait_until
-from tests.system.faults.activities import ENDED, WORKS, Work
+from tests.system.faults.activities import ENDED, NEVER, WORKS, Work
 from tests.system.faults.matrix import Activity, Cell, Fault, Part
 from tests.system.faults.stage import Stage
 from tests.system.operating import FAILED, SUCCESS, WARNINGS, Record
@@ -47,6 +47,8 @@ class Runner:
         self.small = stage.center.directory / "source-small"
         self.small.mkdir()
         (self.small / "file").write_text("content")
+        # The repository is there before the store is held up.
+        stage.operator.wait_for_end(stage.operator.run(stage.operator.plan("first", self.small, NEVER)))
 
     def run(self, cell: Cell) -> Result:
         """Have the fault, wait for the recovery and judge. Raises AssertionError, TimeoutError with what the programs said."""
