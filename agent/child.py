@@ -47,9 +47,9 @@ class _Out:
         shown = asdict(progress)
         self.say("progress", progress=shown)
 
-    def error(self, sentence: str) -> None:
+    def error(self, sentence: str, kind: str) -> None:
         # What names a path may hold bytes that are no text, and list very many.
-        self.say("error", error=sentence.encode("utf-8", "replace").decode()[:ERROR_LENGTH])
+        self.say("error", error=sentence.encode("utf-8", "replace").decode()[:ERROR_LENGTH], kind=kind)
 
     def unreadable(self, path: bytes, reason: str) -> None:
         self._unreadable += 1
@@ -72,10 +72,11 @@ def main() -> int:
         out.say("cancelled")
         return 0
     except EngineError as error:
-        out.error(str(error))
+        out.error(str(error), type(error).__name__)
         return 0
     except OSError as error:
-        out.error(f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else str(error.strerror))
+        sentence = f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else str(error.strerror)
+        out.error(sentence, type(error).__name__)
         return 0
     out.say("result", result=result)
     return 0

@@ -325,6 +325,7 @@ CELERY_BEAT_SCHEDULE = {
     "presence": {"task": "clients.watch_presence", "schedule": 30.0, "options": {"expires": 30}},
     "tenants": {"task": "storage.refresh_tenants", "schedule": 600.0, "options": {"expires": 600}},
     "verification": {"task": "records.verify", "schedule": 60.0, "options": {"expires": 60}},
+    "drills": {"task": "jobs.drill", "schedule": 60.0, "options": {"expires": 60}},
     "housekeeping": {"task": "records.housekeep", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 
@@ -349,6 +350,16 @@ VERIFY_DATA_DAYS = _number("VERIFY_DATA_DAYS", 30, " of days")
 VERIFY_GIB_PER_DAY = _number("VERIFY_GIB_PER_DAY", 1024, " of GiB")
 if VERIFY_DATA_DAYS < 0 or VERIFY_GIB_PER_DAY < 0:
     raise ImproperlyConfigured("BACKUPCENTER_VERIFY_DATA_DAYS and BACKUPCENTER_VERIFY_GIB_PER_DAY must not be negative")
+
+# Where restore drills restore to, for as long as they look at it; whose commands run as this user if the server is root.
+DRILL_DIRECTORY = _text("DRILL_DIRECTORY") or str(BASE_DIR / "drills")
+DRILL_USER = _text("DRILL_USER", "nobody")
+# Whether plans have drills unless somebody says otherwise.
+DRILLS = _flag("DRILLS", True)
+# So much at most a drill of a whole backup, and of a sample, restores.
+DRILL_GIB = _count("DRILL_GIB", 100)
+DRILL_SAMPLE_MIB = _count("DRILL_SAMPLE_MIB", 1024)
+DRILL_COMMAND_S = _count("DRILL_COMMAND", 600)
 
 LOGGING = {
     "version": 1,

@@ -4,6 +4,7 @@ Plans are made, changed, run, paused and verified by the same functions as the A
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +18,8 @@ from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.formats import date_format
 from django.utils.functional import Promise
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.timesince import timesince
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_protect
@@ -28,9 +30,13 @@ from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
+import jobs.drill_admin  # noqa: F401 -- registers its page
 from backupcenter.console import tell_done
-from jobs.models import BackupPlan
+from jobs.drills import drill_of, drill_plan
+from jobs.models import BackupPlan, PlanDrill
 from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan, pause_plan, resume_plan, run_plan
+from jobs.proof import Proof, ProofState, proof_of
+from records.display import duration_text
 from records.maintenance import request_maintenance
 from records.models import MaintenanceRun, State
 
@@ -44,6 +50,19 @@ STATE_COLOURS = {
     BackupPlan.State.QUEUED: "info",
     BackupPlan.State.PAUSED: "warning",
 }
+
+PROOF_COLOURS = {ProofState.NONE: "", ProofState.PROVEN: "success", ProofState.FAILED: "danger"}
+
+
+def proof_lines(proof: Proof) -> str:
+    """Return what is proven of a plan as HTML: how the last drill went, and what the last good one has shown."""
+    shown = [str(ProofState(proof.state).label)]
+    if proof.at is not None:
+        text = gettext("last proven restorable: %(ago)s ago, in %(duration)s, from a backup %(age)s old")
+        age = timezone.now() - timedelta(seconds=proof.age_s or 0)
+        names = {"ago": timesince(proof.at), "duration": duration_text(proof.duration_s), "age": timesince(age)}
+        shown.append(text % names)
+    return format_html_join("", "<div>{}</div>", ((text,) for text in shown))
 
 
 def schedule_text(plan: BackupPlan) -> str:
@@ -122,18 +141,18 @@ class StateFilter(admin.SimpleListFilter):
 class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     """Backup plans."""
 
-    TOLD = ["told_state", "next_fire", "repository", "uuid", "runs"]
+    TOLD = ["told_state", "next_fire", "repository", "uuid", "runs", "told_proof", "drills"]
 
     form = PlanForm
-    list_display = ["backup_name", "client", "tenant", "bucket", "schedule", "next_fire", "shown_state"]
+    list_display = ["backup_name", "client", "tenant", "bucket", "schedule", "next_fire", "shown_state", "shown_proof"]
     list_filter = [StateFilter, ("client", AutocompleteSelectFilter), ("tenant", AutocompleteSelectFilter)]
     list_filter_submit = True
     list_per_page = 25
     search_fields = ["backup_name", "uuid", "client__hostname", "bucket"]
-    actions = ["run_now", "pause", "resume", "verify"]
+    actions = ["run_now", "pause", "resume", "verify", "drill_now"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BackupPlan]:
-        return BackupPlan.objects.with_activity()
+        return BackupPlan.objects.with_activity().with_proof()
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj:
@@ -151,6 +170,23 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     def runs(self, plan: BackupPlan) -> str:
         address = reverse("admin:records_backuprecord_changelist")
         return format_html('<a class="text-link" href="{}?plan_uuid={}">{}</a>', address, plan.uuid, gettext("all runs"))
+
+    @display(description=_("proof"), ordering="proven_start_time", label=PROOF_COLOURS)
+    def shown_proof(self, plan: BackupPlan) -> tuple[str, str]:
+        proof = proof_of(plan)
+        return proof.state, str(ProofState(proof.state).label)
+
+    @admin.display(description=_("proof"))
+    def told_proof(self, plan: BackupPlan) -> str:
+        return proof_lines(proof_of(plan))
+
+    @admin.display(description=_("restore drills"))
+    def drills(self, plan: BackupPlan) -> str:
+        links = [
+            (f"{reverse('admin:records_drillrecord_changelist')}?plan_uuid={plan.uuid}", gettext("all drills")),
+            (reverse("admin:jobs_plandrill_change", args=[drill_of(plan).pk]), gettext("settings")),
+        ]
+        return format_html_join(" · ", '<a class="text-link" href="{}">{}</a>', links)
 
     @admin.display(description=_("schedule"), ordering="cron_expression")
     def schedule(self, plan: BackupPlan) -> str:
@@ -177,6 +213,12 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
         if plan.next_fire_at is None and not plan.paused:
             self.message_user(request, gettext("%(plan)s has no time left to fire at.") % {"plan": plan}, messages.WARNING)
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        named, counts, forbidden, protected = super().get_deleted_objects(objs, request)
+        # They go with their plan, and only with it.
+        forbidden.discard(PlanDrill._meta.verbose_name)
+        return named, counts, forbidden, protected
+
     def delete_model(self, request: HttpRequest, obj: BackupPlan) -> None:
         delete_plan(obj)
 
@@ -202,6 +244,10 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
             request_maintenance(repository, MaintenanceRun.Kind.CHECK_DATA)
             message = _("A check of %(repository)s is queued; its result will be among the maintenance runs.")
             tell_done(self, request, repository, message, repository=repository)
+
+    @admin.action(description=_("Drill the selected plans now"), permissions=["change"])
+    def drill_now(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
+        self._each(request, queryset, drill_plan, _("A restore drill of %(plan)s is queued."))
 
     def _each(
         self, request: HttpRequest, queryset: QuerySet[BackupPlan], act: Callable[[BackupPlan], object], done: Promise

@@ -7,13 +7,15 @@ from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import mixins
 from rest_framework.decorators import action
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
+from accounts.models import User
 from backupcenter.api.pages import RecordPagination
+from jobs.drills import change_drill, drill_of, drill_plan
 from jobs.models import BackupPlan, PlanQuerySet
 from jobs.planning import change_plan, create_plan, delete_plan, pause_plan, resume_plan, run_plan
 from jobs.recovery import request_recovery
@@ -23,8 +25,10 @@ from jobs.serializers import (
     NewPlanSerializer,
     NewRecoverySerializer,
     PlanChangeSerializer,
+    PlanDrillSerializer,
     PlanSerializer,
 )
+from records.drill_api import DrillRecordSerializer
 from records.serializers import BackupRecordSerializer, RecoveryRecordSerializer
 
 MAX_FIRES = 1000
@@ -65,7 +69,7 @@ class PlanViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
     schema_tags = ["backup"]
 
     def get_queryset(self) -> PlanQuerySet:
-        return BackupPlan.objects.with_activity()
+        return BackupPlan.objects.with_activity().with_proof()
 
     @extend_schema(
         request=NewPlanSerializer,
@@ -117,6 +121,36 @@ class PlanViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
     def resume(self, request: Request, uuid: str) -> Response:
         """Let the schedule go on."""
         return Response(self._shown(resume_plan(self.get_object())))
+
+    @extend_schema(parameters=[UUID], responses=PlanDrillSerializer)
+    @action(detail=True, pagination_class=None)
+    def drill(self, request: Request, uuid: str) -> Response:
+        """Tell when and how the plan is drilled."""
+        return Response(PlanDrillSerializer(drill_of(self.get_object())).data)
+
+    @extend_schema(
+        parameters=[UUID],
+        request=PlanDrillSerializer,
+        responses=PlanDrillSerializer,
+        examples=[OpenApiExample("whole, on Sundays", {"cron_expression": "0 0 4 ? * SUN", "extent": "whole"}, request_only=True)],
+    )
+    @drill.mapping.put
+    def change_drill(self, request: Request, uuid: str) -> Response:
+        """Change when and how the plan is drilled; a `cron_expression` of null: never."""
+        plan = self.get_object()
+        form = PlanDrillSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        present = drill_of(plan)
+        is_administrator = isinstance(request.user, User) and request.user.has_role(User.Role.ADMINISTRATOR)
+        if form.validated_data.get("command", present.command) != present.command and not is_administrator:
+            raise PermissionDenied(_("Only administrators may set a command, which the server runs."))
+        return Response(PlanDrillSerializer(change_drill(plan, **form.validated_data)).data)
+
+    @extend_schema(parameters=[UUID], request=None, responses={201: DrillRecordSerializer})
+    @drill.mapping.post
+    def drill_now(self, request: Request, uuid: str) -> Response:
+        """Restore the newest backup now to prove that it can be; 409 if there is none, or a drill is under way."""
+        return Response(DrillRecordSerializer(drill_plan(self.get_object())).data, status=201)
 
     @extend_schema(parameters=[UUID, COUNT], responses=FiresSerializer)
     @action(detail=True, pagination_class=None)

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from django_celery_beat.models import PeriodicTask
 
 from clients.models import Client
-from records.models import ACTIVE_STATES, BackupRecord
+from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, DrillRecord
 from records.models import State as Activity
 from storage.models import Repository, Tenant
 
@@ -25,6 +25,13 @@ class PlanQuerySet(models.QuerySet["BackupPlan"]):
         return self.select_related("client", "tenant__endpoint", "repository__tenant__endpoint").annotate(
             active_state=Subquery(active.order_by("-state").values("state")[:1])
         )
+
+    def with_proof(self) -> Self:
+        """Read with each plan its newest drill that ended, and its newest one that succeeded (`jobs.proof`)."""
+        drills = DrillRecord.objects.filter(plan_uuid=OuterRef("uuid"), end_time__isnull=False)
+        proven = drills.filter(state__in=RESTORABLE_STATES)
+        named = {f"proven_{name}": Subquery(proven.values(name)[:1]) for name in ("start_time", "duration_s", "age_s")}
+        return self.annotate(drilled_state=Subquery(drills.values("state")[:1]), **named)
 
 
 def newest_activity(plan_uuid: uuid.UUID) -> int | None:
@@ -139,3 +146,30 @@ class BackupPlan(models.Model):
         if self.paused:
             return self.State.PAUSED
         return self.State.IDLE if self.next_fire_at is not None else self.State.ENDED
+
+
+class PlanDrill(models.Model):
+    """When and how a plan's newest backup is restored to prove that it can be."""
+
+    plan = models.OneToOneField(BackupPlan, models.CASCADE, related_name="drill", verbose_name=_("backup plan"))
+    cron_expression = models.CharField(
+        _("Quartz expression"), max_length=255, null=True, blank=True, help_text=_("in the plan's time zone; empty: never")
+    )
+    extent = models.CharField(
+        _("what is restored"), max_length=16, choices=DrillRecord.Extent.choices, default=DrillRecord.Extent.SAMPLE
+    )
+    command = models.TextField(
+        _("command"),
+        blank=True,
+        max_length=4096,
+        help_text=_("run by the server's shell in the restored directory; a status other than 0 is a failure"),
+    )
+    next_at = models.DateTimeField(_("next drill"), null=True, blank=True, db_index=True)
+
+    class Meta:
+        verbose_name = _("drill settings")
+        verbose_name_plural = _("drill settings")
+        ordering = ["plan"]
+
+    def __str__(self) -> str:
+        return str(self.plan)

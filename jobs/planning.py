@@ -21,6 +21,7 @@ from clients.models import Client
 from engine.errors import EngineError
 from engine.filter import compile_patterns
 from jobs.dispatch import launch_backup
+from jobs.drills import drill_of
 from jobs.models import BackupPlan
 from jobs.offering import offer_after_commit
 from jobs.quartz import InvalidExpression, QuartzExpression
@@ -73,6 +74,7 @@ def create_plan(*, client: Client, tenant: Tenant, bucket: str, shared: bool = F
         set_next_fire(plan)
         plan.save()
         show_plan(plan)
+        drill_of(plan)
     log.info("plan=%s client=%d created", plan.uuid, client.pk)
     return plan
 

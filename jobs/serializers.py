@@ -6,6 +6,7 @@ from typing import Any
 from django.http import Http404
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.utils.encoders import JSONEncoder
 
@@ -13,11 +14,34 @@ from backupcenter.api.fields import Int32Field, Int64Field, Ipv4Field, Ipv6Field
 from backupcenter.api.fixed import without_fixed
 from clients.models import Client
 from clients.serializers import NestedClientSerializer
-from jobs.models import BackupPlan
-from records.models import BackupRecord
+from jobs.models import BackupPlan, PlanDrill
+from jobs.proof import ProofState, proof_of
+from records.models import BackupRecord, DrillRecord
 from storage.models import Tenant
 from storage.serializers import EndpointKeySerializer, NestedTenantSerializer
 from storage.tenants import find_tenant
+
+
+class ProofSerializer(serializers.Serializer[Any]):
+    """What is proven of a plan: the last drill that succeeded."""
+
+    state = serializers.ChoiceField(ProofState.choices, help_text=gettext_lazy("Of the last drill that ended."))
+    at = UnixTimeField(allow_null=True, help_text=gettext_lazy("When the last drill that succeeded began."))
+    duration_s = serializers.FloatField(allow_null=True, help_text=gettext_lazy("How long it took to restore and compare."))
+    age_s = serializers.FloatField(allow_null=True, help_text=gettext_lazy("How old the backup was then."))
+
+
+class PlanDrillSerializer(serializers.ModelSerializer[PlanDrill]):
+    """When and how a plan is drilled; fields that are left out stay. Only administrators change the command."""
+
+    next_time = UnixTimeField(source="next_at", read_only=True, allow_null=True)
+    cron_expression = serializers.CharField(max_length=255, required=False, allow_null=True)
+    extent = serializers.ChoiceField(DrillRecord.Extent.choices, required=False)
+    command = serializers.CharField(max_length=4096, required=False, allow_blank=True)
+
+    class Meta:
+        model = PlanDrill
+        fields = ["cron_expression", "extent", "command", "next_time"]
 
 
 class PlanSerializer(serializers.ModelSerializer[BackupPlan]):
@@ -30,6 +54,7 @@ class PlanSerializer(serializers.ModelSerializer[BackupPlan]):
     next_time = UnixTimeField(source="next_fire_at", read_only=True, allow_null=True)
     state = serializers.ChoiceField(BackupPlan.State.choices, read_only=True)
     repository = serializers.CharField(source="repository.location", read_only=True)
+    proof = serializers.SerializerMethodField()
 
     class Meta:
         model = BackupPlan
@@ -53,8 +78,13 @@ class PlanSerializer(serializers.ModelSerializer[BackupPlan]):
             "paused",
             "next_time",
             "repository",
+            "proof",
         ]
         read_only_fields = fields
+
+    @extend_schema_field(ProofSerializer)
+    def get_proof(self, plan: BackupPlan) -> dict[str, Any]:
+        return dict(ProofSerializer(proof_of(plan)).data)
 
 
 class PlanFieldsSerializer(serializers.Serializer[Any]):
@@ -183,7 +213,7 @@ class FiresSerializer(serializers.Serializer[Any]):
     windows = WindowSerializer(many=True)
 
 
-DETAIL_FIELDS = [name for name in PlanSerializer.Meta.fields if name not in ("state", "next_time")]
+DETAIL_FIELDS = [name for name in PlanSerializer.Meta.fields if name not in ("state", "next_time", "proof")]
 
 
 class _PlanDetailSerializer(PlanSerializer):

@@ -2,6 +2,7 @@
 
 from celery import shared_task
 
+from jobs.drills import request_due_drills
 from jobs.models import BackupPlan
 from jobs.offering import offer_jobs
 from jobs.planning import run_plan
@@ -19,6 +20,11 @@ def tick() -> None:
 @shared_task(name="jobs.watch")
 def watch_task() -> None:
     watch()
+
+
+@shared_task(name="jobs.drill")
+def drill() -> None:
+    request_due_drills()
 
 
 @shared_task(name="jobs.fire_plan")

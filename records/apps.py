@@ -9,4 +9,6 @@ class RecordsConfig(AppConfig):
     verbose_name = _("history")
 
     def ready(self) -> None:
-        from records import announcing, presence  # noqa: F401 -- they connect their receivers
+        # They connect their receivers, do the drills, and register a page.
+        from records import announcing, drill_admin, presence  # noqa: F401
+        from records.drills import drilling  # noqa: F401

@@ -13,6 +13,14 @@ from backupcenter.api.keys import address_of_key
 from records.models import BackupRecord, RecoveryRecord, State
 
 
+def by_since(rows: QuerySet[Any], name: str, value: int) -> QuerySet[Any]:
+    return rows.filter(queued_at__gte=datetime.fromtimestamp(value, UTC))
+
+
+def by_until(rows: QuerySet[Any], name: str, value: int) -> QuerySet[Any]:
+    return rows.filter(queued_at__lte=datetime.fromtimestamp(value, UTC))
+
+
 class SecondsFilter(filters.NumberFilter):
     """Whole Unix seconds."""
 
@@ -47,17 +55,11 @@ class RecordFilter(filters.FilterSet):
 
     state = filters.MultipleChoiceFilter(choices=State.choices, help_text=_("May be repeated."))
     client = ClientFilter(method="by_client", help_text=_("The client's IPv4 or IPv6 address, in any form of a path's key."))
-    since = SecondsFilter(method="by_since", min_value=0, max_value=MAX_TIME)
-    until = SecondsFilter(method="by_until", min_value=0, max_value=MAX_TIME)
+    since = SecondsFilter(method=by_since, min_value=0, max_value=MAX_TIME)
+    until = SecondsFilter(method=by_until, min_value=0, max_value=MAX_TIME)
 
     def by_client(self, rows: QuerySet[Any], name: str, value: int | str) -> QuerySet[Any]:
         return rows.filter(client__ipv4=value) if isinstance(value, int) else rows.filter(client__ipv6=value)
-
-    def by_since(self, rows: QuerySet[Any], name: str, value: int) -> QuerySet[Any]:
-        return rows.filter(queued_at__gte=datetime.fromtimestamp(value, UTC))
-
-    def by_until(self, rows: QuerySet[Any], name: str, value: int) -> QuerySet[Any]:
-        return rows.filter(queued_at__lte=datetime.fromtimestamp(value, UTC))
 
 
 class BackupRecordFilter(RecordFilter):

@@ -7,12 +7,15 @@ by another.
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseFailure
 from django.db import connection, transaction
+from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -38,6 +41,11 @@ LOCKED_PAUSE = timedelta(seconds=60)
 STORE_PAUSE = timedelta(minutes=15)
 # What a prune has planned is worth waiting for the backups that are under way.
 LOCK_WAIT_S = 600
+
+# Sent, with the `run`, in the transaction in which a run ends for good.
+run_ended = Signal()
+# What does the runs of a kind that has a file of its own. It returns the result, `problems` in it if it failed; raises EngineError.
+WORK: dict[str, Callable[[MaintenanceRun], dict[str, Any]]] = {}
 
 
 def request_maintenance(
@@ -78,6 +86,7 @@ def run_maintenance(number: int, attempt: int) -> None:
         ):
             return
         run.refresh_from_db()
+        run_ended.send(MaintenanceRun, run=run)
         if state == State.SUCCESS and run.arguments.get("in_turn"):
             # Every day of every repository: the repository itself shows it.
             return
@@ -100,6 +109,7 @@ def lose_expired_runs(now: datetime | None = None) -> int:
         elif rows.update(state=State.LOST, end_time=moment, lease_until=None, error=reason):
             lost += 1
             run.refresh_from_db()
+            run_ended.send(MaintenanceRun, run=run)
             _tell(run, Event.Level.ERROR, State.LOST.label)
     return lost
 
@@ -127,15 +137,15 @@ def _put_off(run: MaintenanceRun, reason: str, pause: timedelta) -> None:
 
 def _tell(run: MaintenanceRun, level: int, what: object) -> None:
     log.info("maintenance=%d state=%s %s", run.pk, State(run.state).name, run.error)
-    title = _("%(kind)s of repository %(repository)s: %(state)s") % {
-        "kind": run.get_kind_display(),
-        "repository": run.repository,
-        "state": what,
-    }
-    emit(level, Event.Topic.MAINTENANCE, title, run.error)
+    plan = run.arguments.get("plan")
+    text = _("%(kind)s of plan %(plan)s: %(state)s") if plan else _("%(kind)s of repository %(repository)s: %(state)s")
+    names = {"kind": run.get_kind_display(), "repository": run.repository, "plan": run.arguments.get("plan_name"), "state": what}
+    emit(level, Event.Topic.MAINTENANCE, text % names, run.error, plan_uuid=UUID(plan) if plan else None)
 
 
 def _work(run: MaintenanceRun) -> dict[str, Any]:
+    if run.kind in WORK:
+        return WORK[run.kind](run)
     row = run.repository
     repository = open_with(repository_store(row, Patience()), row)
     try:

@@ -190,6 +190,7 @@ class MaintenanceRun(models.Model):
         CHECK_DATA = "check-data", _("check with data")
         FORGET = "forget", _("forget")
         PRUNE = "prune", _("prune")
+        DRILL = "drill", _("restore drill")
 
     repository = models.ForeignKey(Repository, models.CASCADE, related_name="maintenance", verbose_name=_("repository"))
     kind = models.CharField(_("kind"), max_length=16, choices=Kind.choices)
@@ -216,3 +217,54 @@ class MaintenanceRun(models.Model):
     @property
     def is_active(self) -> bool:
         return self.state in ACTIVE_STATES
+
+
+class DrillRecord(models.Model):
+    """A restore drill of a plan's newest backup, and its evidence. The work is a maintenance run (`records.drills`)."""
+
+    class Extent(models.TextChoices):
+        SAMPLE = "sample", _("a random sample")
+        WHOLE = "whole", _("the whole backup")
+
+    plan_uuid = models.UUIDField(_("plan"))
+    plan_name = models.CharField(_("plan name"), max_length=255)
+    run = models.OneToOneField(
+        MaintenanceRun, models.SET_NULL, null=True, related_name="drill", verbose_name=_("maintenance run")
+    )
+    backup_record = models.ForeignKey(
+        BackupRecord, models.SET_NULL, null=True, related_name="drills", verbose_name=_("backup record")
+    )
+    snapshot = models.CharField(_("snapshot"), max_length=64, blank=True)
+    extent = models.CharField(_("what is restored"), max_length=16, choices=Extent.choices, default=Extent.SAMPLE)
+    place = models.CharField(_("where to"), max_length=255, blank=True)
+    scheduled_at = models.DateTimeField(_("scheduled for"), null=True, blank=True)
+    state = models.PositiveSmallIntegerField(_("state"), choices=State.choices, default=State.QUEUED)
+    queued_at = models.DateTimeField(pgettext_lazy("time", "queued"), auto_now_add=True)
+    start_time = models.DateTimeField(pgettext_lazy("time", "started"), null=True, blank=True)
+    end_time = models.DateTimeField(pgettext_lazy("time", "ended"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True)
+    files = models.BigIntegerField(_("files chosen"), null=True, blank=True)
+    of_files = models.BigIntegerField(_("files in the backup"), null=True, blank=True)
+    compared = models.BigIntegerField(_("files compared"), null=True, blank=True)
+    bytes_restored = models.BigIntegerField(_("bytes restored"), null=True, blank=True)
+    mismatches = models.BigIntegerField(_("files that differ"), null=True, blank=True)
+    problems = models.JSONField(_("problems"), default=list, blank=True)
+    # About owners and devices, which the server's user may not be allowed to make; never about content.
+    notes = models.BigIntegerField(_("entries without their owners or attributes"), null=True, blank=True)
+    duration_s = models.FloatField(_("restored and compared in (seconds)"), null=True, blank=True)
+    age_s = models.FloatField(_("age of the backup (seconds)"), null=True, blank=True)
+    command = models.TextField(_("command"), blank=True)
+    command_status = models.IntegerField(_("exit status of the command"), null=True, blank=True)
+    command_output = models.TextField(_("end of the command's output"), blank=True)
+
+    class Meta:
+        verbose_name = _("restore drill")
+        verbose_name_plural = _("restore drills")
+        ordering = ["-pk"]
+        indexes = [
+            models.Index(fields=["plan_uuid", "-id"], name="drill_by_plan"),
+            models.Index(fields=["queued_at"], name="drill_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.plan_name} #{self.pk}"

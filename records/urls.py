@@ -6,10 +6,12 @@ from backupcenter.api.keys import ID_PATTERN
 from backupcenter.api.router import Router
 from records.api import BackupRecordViewSet, RecoveryRecordViewSet
 from records.check_api import CheckViewSet
+from records.drill_api import DrillRecordViewSet
 
 router = Router()
 router.register("record/backup", BackupRecordViewSet, basename="backup-record")
 router.register("record/recovery", RecoveryRecordViewSet, basename="recovery-record")
+router.register("record/drill", DrillRecordViewSet, basename="drill-record")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *router.urls,

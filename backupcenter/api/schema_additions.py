@@ -5,7 +5,7 @@ from typing import Any
 from backupcenter.api.schema import DESCRIPTIONS
 
 # The part of a plan that holds only for the moment.
-MOMENTARY = ("state", "next_time")
+MOMENTARY = ("state", "next_time", "proof")
 
 EVENT_STREAM = {
     "operationId": "event_stream",

@@ -69,6 +69,7 @@ class Installation:
             "BACKUPCENTER_DATABASE_URL": f"sqlite://{quote(str(self.state / 'backupcenter.sqlite3'))}",
             "BACKUPCENTER_REDIS_URL": self.redis_url,
             "BACKUPCENTER_PUBLIC_URL": self.url,
+            "BACKUPCENTER_DRILL_DIRECTORY": str(self.state / "drills"),
             # The machine's proxy has no business with what talks to itself.
             **dict.fromkeys(("NO_PROXY", "no_proxy"), _without_proxy(inherited)),
             # The checkout may be what is backed up: programs must not write into it while it is compared.

@@ -18,7 +18,7 @@ from jobs.models import BackupPlan
 from jobs.recovery import request_recovery
 from records.events import emit
 from records.maintenance import request_maintenance
-from records.models import BackupRecord, Event, MaintenanceRun, RecoveryRecord, State
+from records.models import BackupRecord, DrillRecord, Event, MaintenanceRun, RecoveryRecord, State
 from tests.factories import make_plan, make_record
 
 # Who asks. The last of them hold credentials that do not count any more.
@@ -37,6 +37,7 @@ class World:
     recovery: RecoveryRecord
     event: Event
     run: MaintenanceRun
+    drill: DrillRecord
     join_token: JoinToken
     entry: AuditEntry
     authorization: dict[str, str]
@@ -54,6 +55,7 @@ class World:
             "/api/backup/<uuid>": str(self.plan.uuid),
             "/api/record/backup/<pk>": str(self.record.pk),
             "/api/record/recovery/<pk>": str(self.recovery.pk),
+            "/api/record/drill/<pk>": str(self.drill.pk),
             "/api/agent/job/<job>": self.record.job,
         }
         if "<" not in route:
@@ -83,6 +85,7 @@ def world(db: None, account: Callable[[str], User], tmp_path: Path) -> World:
         recovery=recovery,
         event=Event.objects.latest("pk"),
         run=run,
+        drill=DrillRecord.objects.create(plan_uuid=plan.uuid, plan_name=plan.backup_name, state=State.SUCCESS),
         join_token=JoinToken.issue(plan.client)[0],
         entry=AuditEntry.objects.create(actor="stranger", action="login", via="api", outcome="done"),
         authorization={

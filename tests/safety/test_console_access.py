@@ -53,6 +53,8 @@ def row(world: World, browsers: dict[str, Browser]) -> Any:
         "jobs_backupplan": world.plan,
         "records_backuprecord": world.record,
         "records_recoveryrecord": world.recovery,
+        "jobs_plandrill": world.plan.drill,
+        "records_drillrecord": world.drill,
         "records_event": world.event,
         "records_maintenancerun": world.run,
         "django_celery_beat_periodictask": world.plan.periodic_task,

@@ -73,7 +73,7 @@ class Stage:
         assert sorted(snapshot["id"] for snapshot in snapshots) == sorted(each["snapshot"] for each in succeeded)
         # A killed engine leaves its lock, which restic alone would wait out.
         self.operator.restic("unlock")
-        self.operator.restic("check", "--read-data")
+        self.operator.restic("check", "--no-lock", "--read-data")
 
 
 def is_alive(process_id: int) -> bool:

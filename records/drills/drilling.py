@@ -1,0 +1,145 @@
+"""A drill, from being asked for to its evidence. The work is a maintenance run, which is claimed, leased and tried again as any."""
+
+import contextlib
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.dispatch import receiver
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from backupcenter.api.exceptions import Conflict
+from backupcenter.api.text import storable
+from engine.backends.patience import Patience
+from engine.errors import EngineError, RepositoryLocked
+from records.drills.choosing import Choice, choose_sample, choose_whole
+from records.drills.command import run_command
+from records.drills.restoring import Restored, restore
+from records.drills.scratch import require_space, scratch_directory
+from records.maintenance import WORK, request_maintenance, run_ended
+from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, DrillRecord, MaintenanceRun, State
+from storage.repositories import open_with, repository_store
+
+log = logging.getLogger(__name__)
+
+PROBLEMS_KEPT = 20
+
+
+def newest_restorable(plan_uuid: UUID) -> BackupRecord | None:
+    """Return the plan's newest backup that can be restored."""
+    restorable = BackupRecord.objects.filter(plan_uuid=plan_uuid, state__in=RESTORABLE_STATES).exclude(snapshot="")
+    return restorable.select_related("repository__tenant__endpoint", "client").order_by("-pk").first()
+
+
+def request_drill(
+    plan_uuid: UUID,
+    plan_name: str,
+    extent: str = DrillRecord.Extent.SAMPLE,
+    command: str = "",
+    scheduled_at: datetime | None = None,
+) -> DrillRecord:
+    """Queue a drill of the plan's newest backup. Raises Conflict if there is none, or if a drill of the plan is under way."""
+    backup = newest_restorable(plan_uuid)
+    if backup is None:
+        raise Conflict(_("The plan has no backup yet that could be restored."))
+    with transaction.atomic():
+        if DrillRecord.objects.filter(plan_uuid=plan_uuid, state__in=ACTIVE_STATES).exists():
+            raise Conflict(_("A drill of this plan is queued or runs already."))
+        drill = DrillRecord.objects.create(
+            plan_uuid=plan_uuid, plan_name=plan_name, extent=extent, command=command, scheduled_at=scheduled_at
+        )
+        arguments = {"drill": drill.pk, "plan": str(plan_uuid), "plan_name": plan_name}
+        drill.run = request_maintenance(backup.repository, MaintenanceRun.Kind.DRILL, arguments)
+        drill.save(update_fields=["run"])
+    log.info("drill=%d plan=%s queued", drill.pk, plan_uuid)
+    return drill
+
+
+def perform_drill(run: MaintenanceRun) -> dict[str, Any]:
+    """Restore, compare, let the command look at it, remove it, and note all that in the drill's record.
+
+    Returns what the run is to say: `problems` if the backup is not proven. Raises EngineError if nothing could be restored.
+    """
+    drill = DrillRecord.objects.get(pk=run.arguments["drill"])
+    backup = newest_restorable(drill.plan_uuid)
+    if backup is None:
+        raise EngineError(_("the plan has no backup any more that could be restored"))
+    began = timezone.now()
+    drill.state, drill.start_time = State.RUNNING, began
+    drill.backup_record, drill.snapshot = backup, backup.snapshot
+    drill.age_s = (began - (backup.start_time or backup.queued_at)).total_seconds()
+    drill.place = _("scratch directory of the server")
+    drill.save()
+    top = Path(settings.DRILL_DIRECTORY)
+    with scratch_directory(top, f"{drill.pk}-{run.attempt}") as directory:
+        choice = _choose(drill, backup)
+        require_space(top, choice.size, choice.files, settings.DRILL_GIB << 30)
+        drill.files, drill.of_files = choice.files, choice.of_files
+        target = directory / "restored"
+        try:
+            restored = restore(backup.repository, backup.snapshot, target, choice.include)
+        except RepositoryLocked:
+            # The run waits, and is done later.
+            DrillRecord.objects.filter(pk=drill.pk).update(state=State.QUEUED)
+            raise
+        problems = _note_restored(drill, choice, restored)
+        if drill.command and not problems:
+            problems = _note_command(drill, target)
+    drill.problems = problems[:PROBLEMS_KEPT]
+    drill.save()
+    return {
+        "problems": drill.problems,
+        "files": drill.files,
+        "compared": drill.compared,
+        "bytes_restored": drill.bytes_restored,
+        "seconds": round(drill.duration_s or 0, 1),
+    }
+
+
+def _choose(drill: DrillRecord, backup: BackupRecord) -> Choice:
+    row = backup.repository
+    with contextlib.closing(open_with(repository_store(row, Patience()), row)) as repository:
+        if drill.extent == DrillRecord.Extent.WHOLE:
+            return choose_whole(repository, backup.snapshot)
+        return choose_sample(repository, backup.snapshot, settings.DRILL_SAMPLE_MIB << 20)
+
+
+def _note_restored(drill: DrillRecord, choice: Choice, restored: Restored) -> list[str]:
+    devices = {storable(path.decode("utf-8", "replace")) for path in choice.devices}
+    failures = [(storable(path), reason) for path, reason in restored.failures]
+    problems = [f"{path}: {reason}" for path, reason in failures if path not in devices]
+    drill.compared, drill.bytes_restored, drill.duration_s = restored.compared, restored.size, restored.duration_s
+    # Of very many failures not all are told.
+    drill.mismatches = max(len(problems), choice.files - restored.compared)
+    drill.notes = len(restored.warnings) + len(failures) - len(problems)
+    if not problems and restored.compared != choice.files:
+        compared = {"compared": restored.compared, "files": choice.files}
+        problems = [_("%(compared)d files were compared where the backup names %(files)d") % compared]
+    return problems
+
+
+def _note_command(drill: DrillRecord, target: Path) -> list[str]:
+    limit = settings.DRILL_COMMAND_S
+    named = {"DRILL_PLAN": drill.plan_name, "DRILL_SNAPSHOT": drill.snapshot}
+    outcome = run_command(drill.command, target, user=settings.DRILL_USER, limit_s=limit, named=named)
+    drill.command_status, drill.command_output = outcome.status, storable(outcome.output)
+    if outcome.status == 0:
+        return []
+    if outcome.status is None:
+        return [_("the command was ended after %(seconds)d seconds") % {"seconds": limit}]
+    return [_("the command ended with status %(status)d") % {"status": outcome.status}]
+
+
+@receiver(run_ended)
+def close_drill(sender: object, run: MaintenanceRun, **_extra: Any) -> None:
+    """Note how the run of a drill ended, in the drill."""
+    if run.kind == MaintenanceRun.Kind.DRILL:
+        DrillRecord.objects.filter(run=run).update(state=run.state, error=run.error, end_time=run.end_time)
+
+
+WORK[MaintenanceRun.Kind.DRILL] = perform_drill
