@@ -134,7 +134,7 @@ def _recover(repository: Repository, wanted: dict[str, Any], out: _Out, cancel: 
         on_progress=out.progress,
         on_error=out.unreadable,
         cancel=cancel,
-        retry_lock_s=LOCK_WAIT_S,
+        retry_lock_s=wanted.get("lock_wait_s", LOCK_WAIT_S),
     )
     return asdict(summary)
 

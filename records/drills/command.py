@@ -7,7 +7,6 @@ is root it runs as another user, to whom all that was restored is given first.
 import contextlib
 import os
 import pwd
-import signal
 import subprocess
 import sys
 import threading
@@ -15,17 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from engine import guard
 from engine.errors import EngineError
 from records.drills.scratch import disarm
 
 CONFINED = Path(__file__).with_name("confined.py")
 OUTPUT_KEPT = 4096
+# Between being asked to end and being ended.
+GRACE_S = 2
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`status`: its exit status, minus a signal's number; None: it took too long. `output`: the end of what it said."""
+    """`status`: its exit status, 128 more than a signal; None: it took too long. `output`: the end of what was said."""
 
     status: int | None
     output: str
@@ -44,24 +46,28 @@ def run_command(command: str, restored: Path, *, user: str, limit_s: float, name
             raise EngineError(f"there is no user {user} to run a drill's command as: see BACKUPCENTER_DRILL_USER") from error
         disarm(restored.parent, entry.pw_uid, entry.pw_gid)
         who = [str(entry.pw_uid), str(entry.pw_gid)]
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(CONFINED), *who, command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=restored,
-        env={"PATH": PATH, "LANG": "C.UTF-8", "HOME": str(restored.parent), "TMPDIR": str(restored.parent), **named},
-        start_new_session=True,
-        umask=0o077,
-    )
-    assert process.stdout is not None
-    tail = _Tail(process.stdout)
-    tail.start()
-    status: int | None = None
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        status = process.wait(limit_s)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    lifeline, ours = os.pipe()
+    python = [sys.executable, "-I", "-S"]
+    try:
+        process = subprocess.Popen(
+            [*python, guard.__file__, str(lifeline), str(GRACE_S), *python, str(CONFINED), *who, command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=restored,
+            env={"PATH": PATH, "LANG": "C.UTF-8", "HOME": str(restored.parent), "TMPDIR": str(restored.parent), **named},
+            pass_fds=[lifeline],
+            umask=0o077,
+        )
+        assert process.stdout is not None
+        tail = _Tail(process.stdout)
+        tail.start()
+        status: int | None = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = process.wait(limit_s)
+    finally:
+        os.close(lifeline)
+        os.close(ours)
     process.wait()
     # What left the group may still hold the pipe.
     tail.join(1)
