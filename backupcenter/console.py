@@ -1,4 +1,4 @@
-"""What the console's pages share: saying that an action was done."""
+"""What the console's pages share: saying that an action was done, and going back to where it was asked for."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from django.contrib.admin import ModelAdmin
 from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.functional import Promise
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import override
 
 from accounts.audit.acts import note
@@ -23,3 +24,10 @@ def tell_done(page: "ModelAdmin[Any]", request: HttpRequest, row: Model, sentenc
     # The history is kept, so it is in the server's language and not in that of whoever acted.
     with override(settings.LANGUAGE_CODE):
         page.log_change(request, row, str(sentence) % names)
+
+
+def came_from(request: HttpRequest) -> str:
+    """Return the address of the page that a button was on, empty if it is none of ours."""
+    address = request.META.get("HTTP_REFERER", "")
+    is_ours = url_has_allowed_host_and_scheme(address, {request.get_host()}, require_https=request.is_secure())
+    return address if is_ours else ""

@@ -15,6 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 
+from backupcenter.navigation import NAVIGATION
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -265,8 +267,10 @@ UNFOLD = {
     "SITE_TITLE": "Backup Center",
     "SITE_HEADER": "Backup Center",
     "SITE_SYMBOL": "backup",
-    "DASHBOARD_CALLBACK": "jobs.dashboard.add_figures",
+    "DASHBOARD_CALLBACK": "jobs.console.dashboard.add_figures",
     "STYLES": [lambda request: static("console.css")],
+    "SIDEBAR": {"navigation": NAVIGATION},
+    "SCRIPTS": [lambda request: static("live.js")],
     "LOGIN": {"form": "accounts.console.LoginForm"},
 }
 SPECTACULAR_SETTINGS = {

@@ -3,7 +3,7 @@
 Other rooms listen to the signals; this one knows nothing of them.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -17,6 +17,11 @@ from clients.models import Client
 presence_changed = Signal()
 # Sent with `client` and `started` (its agent was); a receiver may return how many jobs wait for the client.
 heartbeat_received = Signal()
+
+
+def heard_since() -> datetime:
+    """Return since when a client must have been heard of to be online."""
+    return timezone.now() - timedelta(seconds=settings.CLIENT_OFFLINE_S)
 
 
 def touch(client: Client, **said: Any) -> None:
@@ -51,7 +56,7 @@ def note_checks(client: Client, checks: list[dict[str, str]]) -> None:
 
 def watch_presence() -> int:
     """Report clients that have fallen silent since the last look; return how many."""
-    silent_since = timezone.now() - timedelta(seconds=settings.CLIENT_OFFLINE_S)
+    silent_since = heard_since()
     # Who was heard of in the future was so before the clock was put back.
     Client.objects.filter(last_seen__gt=timezone.now()).update(last_seen=timezone.now())
     reported = 0

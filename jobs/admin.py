@@ -3,28 +3,25 @@
 Plans are made, changed, run, paused and verified by the same functions as the API's. django-celery-beat's rows are to look at.
 """
 
-from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.formats import date_format
-from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.timesince import timesince
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.csrf import csrf_protect
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
-from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
@@ -32,9 +29,11 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 import jobs.drill_admin  # noqa: F401 -- registers its page
 from backupcenter.console import tell_done
-from jobs.drills import drill_of, drill_plan
+from jobs.console.acting import ACTS, act_and_tell, act_on_plan
+from jobs.console.restoring import restore
+from jobs.drills import drill_of
 from jobs.models import BackupPlan, PlanDrill
-from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan, pause_plan, resume_plan, run_plan
+from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan
 from jobs.proof import Proof, ProofState, proof_of
 from records.display import duration_text
 from records.maintenance import request_maintenance
@@ -154,6 +153,21 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     def get_queryset(self, request: HttpRequest) -> QuerySet[BackupPlan]:
         return BackupPlan.objects.with_activity().with_proof()
 
+    def get_urls(self) -> list[URLPattern]:
+        acts = [
+            path(
+                f"<int:number>/{name}/",
+                self.admin_site.admin_view(partial(act_on_plan, self)),
+                {"act": name},
+                name=f"jobs_backupplan_{name}",
+            )
+            for name in ACTS
+        ]
+        wizard = path(
+            "restore/<int:number>/", self.admin_site.admin_view(partial(restore, self)), name="jobs_backupplan_restore"
+        )
+        return [*acts, wizard, *super().get_urls()]
+
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj:
             return [*PlanForm.Meta.fields, *self.TOLD]
@@ -228,15 +242,15 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
 
     @admin.action(description=_("Run the selected plans now"), permissions=["change"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
-        self._each(request, queryset, run_plan, _("%(plan)s is queued."))
+        self._each(request, queryset, "run")
 
     @admin.action(description=_("Pause the selected plans"), permissions=["change"])
     def pause(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
-        self._each(request, queryset, pause_plan, _("%(plan)s is paused."))
+        self._each(request, queryset, "pause")
 
     @admin.action(description=_("Resume the selected plans"), permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
-        self._each(request, queryset, resume_plan, _("%(plan)s goes on."))
+        self._each(request, queryset, "resume")
 
     @admin.action(description=_("Verify the repositories of the selected plans"), permissions=["change"])
     def verify(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
@@ -247,18 +261,11 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
 
     @admin.action(description=_("Drill the selected plans now"), permissions=["change"])
     def drill_now(self, request: HttpRequest, queryset: QuerySet[BackupPlan]) -> None:
-        self._each(request, queryset, drill_plan, _("A restore drill of %(plan)s is queued."))
+        self._each(request, queryset, "drill")
 
-    def _each(
-        self, request: HttpRequest, queryset: QuerySet[BackupPlan], act: Callable[[BackupPlan], object], done: Promise
-    ) -> None:
+    def _each(self, request: HttpRequest, queryset: QuerySet[BackupPlan], act: str) -> None:
         for plan in queryset:
-            try:
-                act(plan)
-            except (APIException, ValidationError) as error:
-                self.message_user(request, f"{plan}: {getattr(error, 'detail', error)}", messages.ERROR)
-            else:
-                tell_done(self, request, plan, done, plan=plan)
+            act_and_tell(self, request, plan, act)
 
 
 @admin.register(PeriodicTask)

@@ -108,7 +108,8 @@ def notice_clock_put_back(now: datetime | None = None) -> bool:
         emit(Event.Level.WARNING, Event.Topic.GENERAL, title, _("Schedules go on from the new time; nothing runs twice."))
         recurring = BackupPlan.objects.select_for_update().filter(paused=False, cron_expression__isnull=False)
         for plan in recurring.exclude(next_fire_at__lte=moment):
-            set_next_fire(plan, moment)
+            # A fire of this very moment is still to come.
+            set_next_fire(plan, moment - timedelta(microseconds=1))
             plan.save(update_fields=["next_fire_at"])
             show_next_fire(plan)
     return True

@@ -1,6 +1,7 @@
 """The console's pages of the history. Records are read, cancelled and deleted here, never edited."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -9,17 +10,19 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
-from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 
 from backupcenter.api.exceptions import Conflict
-from backupcenter.console import tell_done
 from backupcenter.counting import EstimatingPaginator
+from records.console.browser import browse
+from records.console.cancelling import cancel_and_tell, cancel_one
+from records.console.differences import differences
+from records.console.finder import find_files
 from records.deleting import delete_backup_record, delete_recovery_record
 from records.display import (
     NOTHING,
@@ -33,7 +36,6 @@ from records.display import (
     size_text,
     unreadable_lines,
 )
-from records.lifecycle import cancel_job
 from records.models import BackupRecord, Event, JobRecord, MaintenanceRun, RecoveryRecord, State
 from records.slots import explain_waiting
 
@@ -83,6 +85,13 @@ class JobList(ChangeList):
         explain_waiting(self.result_list)
 
 
+def _own_pages(page: ModelAdmin, views: dict[str, Callable[..., HttpResponse]]) -> list[URLPattern]:
+    """Return the routes of pages about one record, which have the record's number before their name."""
+    names = f"{page.opts.app_label}_{page.opts.model_name}"
+    wrap = page.admin_site.admin_view
+    return [path(f"<int:number>/{name}/", wrap(partial(view, page)), name=f"{names}_{name}") for name, view in views.items()]
+
+
 class JobRecordAdmin(ReadOnlyAdmin):
     """What the lists of backups and recoveries have in common."""
 
@@ -93,6 +102,7 @@ class JobRecordAdmin(ReadOnlyAdmin):
     list_filter_submit = True
     list_select_related = ["client"]
     actions = ["cancel"]
+    change_form_outer_before_template = "console/run.html"
     delete: Callable[[Any], object]
 
     def delete_model(self, request: HttpRequest, obj: JobRecord) -> None:
@@ -121,6 +131,15 @@ class JobRecordAdmin(ReadOnlyAdmin):
         except Conflict as error:
             self.message_user(request, str(error.detail), messages.ERROR)
             return redirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*_own_pages(self, {"cancel": cancel_one}), *super().get_urls()]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        context = {**(extra_context or {}), "may_cancel": self.has_cancel_permission(request)}
+        return super().change_view(request, object_id, form_url, context)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}"))
@@ -160,15 +179,7 @@ class JobRecordAdmin(ReadOnlyAdmin):
     @admin.action(description=_("Cancel the selected jobs"), permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         for record in queryset:
-            try:
-                cancel_job(record)
-            except APIException as error:
-                self.message_user(request, f"{record}: {error.detail}", messages.ERROR)
-            else:
-                done = _("%(record)s is cancelled.")
-                if record.is_active:
-                    done = _("%(record)s will be cancelled with its agent's next report.")
-                tell_done(self, request, record, done, record=record)
+            cancel_and_tell(self, request, record)
 
 
 @admin.register(BackupRecord)
@@ -200,6 +211,9 @@ class BackupRecordAdmin(JobRecordAdmin):
         (_("Sizes"), {"fields": ["read", "added", "stored"]}),
         (_("Job"), {"fields": JobRecordAdmin.JOB}),
     ]
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*_own_pages(self, {"browse": browse, "find": find_files, "differences": differences}), *super().get_urls()]
 
     @admin.display(description=_("plan"))
     def plan(self, record: BackupRecord) -> str:

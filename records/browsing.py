@@ -20,6 +20,24 @@ from engine.node import Node, unix_permissions
 from records.models import RESTORABLE_STATES, BackupRecord
 from storage.repositories import open_repository
 
+# Of a file that is shown and not sent: enough to see which version it is.
+TEXT_SHOWN = 64 << 10
+IMAGE_SHOWN = 4 << 20
+# What browsers show as images, and what such files begin with. No SVG: it may hold scripts.
+_IMAGES = {b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The beginning of a file. `text`: None if it is none; `image_type`: of an image, of which `content` is the whole."""
+
+    name: str
+    size: int
+    text: str | None
+    image_type: str
+    content: bytes
+    is_whole: bool
+
 
 @dataclass(frozen=True, slots=True)
 class Download:
@@ -50,6 +68,30 @@ def open_download(record: BackupRecord, path: bytes) -> Download:
     return Download(name, "application/octet-stream", node.size, dump_file(repository, record.snapshot, path))
 
 
+def preview(record: BackupRecord, path: bytes) -> Preview:
+    """Return the beginning of a file of the record's snapshot. Raises PathNotFound, Conflict, EngineError."""
+    _refuse_unfinished(record)
+    repository = open_repository(record.repository)
+    node = find_node(repository, record.snapshot, path)
+    name = _sendable(posixpath.basename(path))
+    if node.type != "file":
+        raise Conflict(_("%(name)s is no file.") % {"name": name})
+    content = bytearray()
+    kind = ""
+    limit = TEXT_SHOWN
+    for piece in dump_file(repository, record.snapshot, path):
+        content += piece
+        if not kind:
+            kind = next((image for magic, image in _IMAGES.items() if content.startswith(magic)), "")
+            limit = IMAGE_SHOWN if kind and node.size <= IMAGE_SHOWN else TEXT_SHOWN
+        if len(content) >= limit:
+            break
+    is_whole = len(content) >= node.size
+    if kind and is_whole:
+        return Preview(name, node.size, None, kind, bytes(content), is_whole)
+    return Preview(name, node.size, _text(bytes(content[:TEXT_SHOWN])), "", b"", node.size <= TEXT_SHOWN)
+
+
 async def stream(content: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Hand the pieces on one by one, each read in a thread, so that neither memory nor the event loop is filled."""
     read = sync_to_async(lambda: next(content, None), thread_sensitive=False)
@@ -70,6 +112,16 @@ def _refuse_unfinished(record: BackupRecord) -> None:
 def _sendable(name: bytes) -> str:
     """Return a file's name as a header can carry it."""
     return "".join(letter if letter.isprintable() else "_" for letter in name.decode("utf-8", "replace"))
+
+
+def _text(content: bytes) -> str | None:
+    """Return the text that a file begins with, None if it is no text. The end may have cut a letter in two."""
+    if b"\0" in content:
+        return None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return content[: error.start].decode("utf-8") if error.start > len(content) - 4 else None
 
 
 def _describe(directory: bytes, node: Node) -> dict[str, Any]:

@@ -50,6 +50,29 @@ def progress_lines(progress: dict[str, Any] | None) -> str:
     return lines([text for text in shown if text])
 
 
+def progress_percent(progress: dict[str, Any] | None) -> int | None:
+    """Return how much of its bytes (or files) a job has done, of 100; None as long as nobody knows how many there are."""
+    for what in ("bytes", "files"):
+        done, total = (progress or {}).get(f"{what}_done"), (progress or {}).get(f"{what}_total")
+        if isinstance(done, int) and isinstance(total, int) and total > 0:
+            return max(0, min(100, 100 * done // total))
+    return None
+
+
+def progress_text(progress: dict[str, Any] | None) -> str:
+    """Return how far a job is on one line: bytes, files, rate, and how long it may still take."""
+    if not progress:
+        return NOTHING
+    done, total, rate, left = (progress.get(name) for name in ("bytes_done", "bytes_total", "rate", "eta_s"))
+    files = {"done": progress.get("files_done", 0), "total": progress.get("files_total") or "?"}
+    parts = [f"{size_text(done)} / {size_text(total)}", _("%(done)s of %(total)s files") % files]
+    if rate:
+        parts.append(f"{size_text(rate)}/s")
+    if left is not None:
+        parts.append(_("%(time)s left") % {"time": duration_text(left)})
+    return " · ".join(parts)
+
+
 def selection_lines(backup_detail: dict[str, Any]) -> str:
     """Return what the plan of a run named, each exclusion with a minus in front."""
     data = _object(backup_detail.get("backup_data"))

@@ -43,4 +43,5 @@ def count_queued(sender: Any, client: Client, started: bool, **_extra: Any) -> i
         # What the agent had taken from its queue before it was started is not there any more.
         for model in KINDS.values():
             model._default_manager.filter(client=client, state=State.QUEUED).update(published_at=None)
+        emit(Event.Level.INFO, Event.Topic.CLIENT, _("The agent of %(client)s was started") % {"client": client.hostname})
     return sum(model._default_manager.filter(client=client, state=State.QUEUED).count() for model in KINDS.values())

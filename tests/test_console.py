@@ -30,7 +30,7 @@ from tests.factories import START, make_client, make_plan, make_record, make_ten
 
 DESTINATION = '{"destination": "/back"}'
 # Names: of the product, of formats, and of the rows that the tests make.
-NAMES = {"Backup", "Center", "JSON", "Quartz", "include", "exclude"}
+NAMES = {"Backup", "Center", "Ceph", "JSON", "MinIO", "Quartz", "include", "exclude"}
 NAMES |= {"administrator", "backup", "directory", "host", "plan", "viewer", "Viewer"}
 ROOMS = ("accounts", "storage", "clients", "records", "jobs")
 
@@ -394,21 +394,6 @@ def test_what_a_check_found_is_shown_line_by_line(plan, account) -> None:
     assert "queued" in told(page)
     for shown in ("problems: pack 1 is damaged", "packs: 7", "bytes_read: 1.0\xa0KB"):
         assert shown in page
-
-
-def test_the_front_page_tells_what_failed_who_is_silent_and_what_fires_next(plan, account) -> None:
-    now = timezone.now()
-    failed = make_record(plan, state=State.FAILED, end_time=now)
-    old = make_record(plan, state=State.FAILED, end_time=now - timedelta(days=2))
-    silent, heard = make_client(last_seen=now - timedelta(hours=1)), make_client(last_seen=now)
-    page = browser_of(account, "viewer").get(reverse("admin:index")).content.decode()
-    assert "Failed in the last day: 1" in page
-    assert reverse("admin:records_backuprecord_change", args=[failed.pk]) in page
-    assert reverse("admin:records_backuprecord_change", args=[old.pk]) not in page
-    assert "Clients that do not answer: 1" in page
-    assert reverse("admin:clients_client_change", args=[silent.pk]) in page
-    assert reverse("admin:clients_client_change", args=[heard.pk]) not in page
-    assert f"{plan.next_fire_at:%Y-%m-%d %H:%M:%S} UTC" in page
 
 
 def test_who_deletes_a_record_is_back_at_the_list(plan, account) -> None:

@@ -66,6 +66,14 @@ def test_a_clock_that_was_a_year_ahead_for_a_moment_stops_no_plan(plan) -> None:
     assert plan.next_fire_at == NOON + 3 * MINUTE
 
 
+def test_a_fire_of_the_very_moment_that_the_clock_was_put_back_to_is_not_passed_over(plan) -> None:
+    tick(NOON)
+    tick(NOON + timedelta(minutes=38))
+    tick(NOON + timedelta(minutes=16))
+    tick(NOON + timedelta(minutes=16, seconds=2))
+    assert NOON + timedelta(minutes=16) in scheduled()
+
+
 def test_a_small_step_back_is_none(plan) -> None:
     tick(NOON)
     assert not notice_clock_put_back(NOON - timedelta(seconds=5))

@@ -162,6 +162,16 @@ CONSOLE = {
     "/admin/<app_label>": VIEWER,
     "/admin/<url>": VIEWER,
     "/admin/accounts/user/<id>/password": ADMINISTRATOR,
+    "/admin/jobs/backupplan/<int:number>/run": OPERATOR,
+    "/admin/jobs/backupplan/<int:number>/drill": OPERATOR,
+    "/admin/jobs/backupplan/<int:number>/pause": OPERATOR,
+    "/admin/jobs/backupplan/<int:number>/resume": OPERATOR,
+    "/admin/jobs/backupplan/restore/<int:number>": OPERATOR,
+    "/admin/records/backuprecord/<int:number>/browse": VIEWER,
+    "/admin/records/backuprecord/<int:number>/cancel": OPERATOR,
+    "/admin/records/backuprecord/<int:number>/differences": VIEWER,
+    "/admin/records/backuprecord/<int:number>/find": VIEWER,
+    "/admin/records/recoveryrecord/<int:number>/cancel": OPERATOR,
 }
 
 

@@ -14,6 +14,7 @@ from django.test import RequestFactory
 from django.urls import reverse
 
 from accounts.models import AuditEntry, Session, Token, User
+from jobs.console.acting import ACTS
 from tests.safety.conftest import PEOPLE, World
 from tests.safety.routes import ACTIONS, ADMINISTRATOR, ANYBODY, CONSOLE, PAGES, ROLES, includes
 from tests.safety.walking import routes, stored_rows
@@ -22,6 +23,8 @@ MODELS = {f"{model._meta.app_label}_{model._meta.model_name}": page for model, p
 OF_MODELS = ("add", "change", "delete", "history", "changelist")
 # A page that refuses may be about to say so in a message, which a session keeps; and that it refused is in the log.
 UNWATCHED = ["accounts.Session", "accounts.AuditEntry"]
+OF_PLANS = {f"/admin/jobs/backupplan/<int:number>/{act}" for act in ACTS}
+POSTED = {"/admin/logout", *OF_PLANS, *(f"/admin/records/{kind}record/<int:number>/cancel" for kind in ("backup", "recovery"))}
 CALLERS = ["nobody", "locked", *PEOPLE]
 
 
@@ -80,10 +83,15 @@ def test_every_page_and_action_says_who_may_use_it() -> None:
         route
         for route, pattern in routes().items()
         if (route in ("/", "/admin") or route.startswith("/admin/"))
-        and not ((pattern.name or "").removesuffix(f"_{(pattern.name or '').split('_')[-1]}") in MODELS and pattern.name)
+        and not _is_of_a_model(pattern.name or "")
         and not route.endswith("<path:object_id>")
     } | {"/admin/r/<path:content_type_id>/<path:object_id>"}
     assert others == set(CONSOLE), "CONSOLE of tests/safety/routes.py is to name just these"
+
+
+def _is_of_a_model(name: str) -> bool:
+    model, _dash, page = name.rpartition("_")
+    return model in MODELS and page in OF_MODELS
 
 
 def refusal(caller: str, least: str) -> int | None:
@@ -171,6 +179,7 @@ def test_a_page_of_no_model_is_for_those_who_may(world, browsers, route) -> None
         "<path:object_id>": str(world.stranger.pk),
         "<app_label>": "jobs",
         "<url>": "nowhere",
+        "<int:number>": str(world.plan.pk if route in OF_PLANS else world.recovery.pk if "recovery" in route else world.record.pk),
     }
     address = route
     for place, key in keys.items():
@@ -178,7 +187,7 @@ def test_a_page_of_no_model_is_for_those_who_may(world, browsers, route) -> None
     wrong = {}
     for caller, browser in browsers.items():
         with_slash = f"{address.rstrip('/')}/"
-        answer = browser.post(with_slash) if route == "/admin/logout" else browser.get(with_slash)
+        answer = browser.post(with_slash) if route in POSTED else browser.get(with_slash)
         expected = refusal(caller, least)
         if expected is None:
             # Without what it is asked about a page has nothing to show, but does not refuse whoever asks.

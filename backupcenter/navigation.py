@@ -1,0 +1,71 @@
+"""The console's menu: the questions that people come with, in the order in which they come with them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse_lazy
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+Item = dict[str, Any]
+
+
+def _page(name: str, title: str | Promise, icon: str) -> Item:
+    """Return the entry of a model's list, `app_model`, for who may look at it."""
+    app, _dash, model = name.rpartition("_")
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{name}_changelist"),
+        "permission": _may_look(f"{app}.view_{model}"),
+    }
+
+
+def _may_look(permission: str) -> Callable[[HttpRequest], bool]:
+    return lambda request: bool(request.user.has_perm(permission))
+
+
+NAVIGATION: list[dict[str, Any]] = [
+    {
+        "items": [
+            {"title": _("Are we safe?"), "icon": "shield", "link": reverse_lazy("admin:index")},
+            _page("jobs_backupplan", _("Backup plans"), "event_repeat"),
+            _page("records_backuprecord", _("Backups"), "backup"),
+            _page("records_recoveryrecord", _("Restores"), "settings_backup_restore"),
+            _page("clients_client", _("Clients"), "computer"),
+        ],
+    },
+    {
+        "title": _("Stores"),
+        "separator": True,
+        "collapsible": True,
+        "items": [
+            _page("storage_repository", _("Repositories"), "inventory_2"),
+            _page("records_maintenancerun", _("Checks and upkeep"), "build"),
+            _page("storage_tenant", _("Tenants"), "key"),
+            _page("storage_endpoint", _("Endpoints"), "dns"),
+        ],
+    },
+    {
+        "title": _("What happened"),
+        "separator": True,
+        "collapsible": True,
+        "items": [
+            _page("records_event", _("Events"), "notifications"),
+            _page("accounts_auditentry", _("Audit log"), "policy"),
+        ],
+    },
+    {
+        "title": _("Settings"),
+        "separator": True,
+        "collapsible": True,
+        "items": [
+            _page("clients_jointoken", _("Join tokens"), "link"),
+            _page("accounts_user", _("Accounts"), "group"),
+            _page("accounts_token", _("API tokens"), "vpn_key"),
+            _page("accounts_session", _("Sessions"), "devices"),
+            _page("django_celery_beat_periodictask", _("Periodic tasks"), "schedule"),
+        ],
+    },
+]

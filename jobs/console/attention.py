@@ -1,0 +1,111 @@
+"""What needs a person, each with what to do about it: the part of the front page that is read at two in the morning."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby, islice
+
+from django.db.models import F, Q
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
+
+from clients.models import Client
+from clients.presence import heard_since
+from jobs.health import FleetHealth, Health
+from jobs.models import BackupPlan
+from records.models import BackupRecord, MaintenanceRun, State
+from storage.models import Tenant
+
+SHOWN = 5
+QUOTA_SHARE = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing to do. `grave`: data is not protected now. `act`: where a button posts to, of which `label` says what it does."""
+
+    title: str
+    text: str
+    link: str
+    grave: bool = False
+    label: str = ""
+    act: str = ""
+
+
+def needs(health: FleetHealth, tenants: Iterable[Tenant]) -> list[Need]:
+    """Return what needs somebody, the gravest first, of each kind the newest few. As many queries for a fleet of any size."""
+    return [*_plans(health), *_tenants(tenants), *_checks(), *_clients()]
+
+
+def _plans(health: FleetHealth) -> Iterator[Need]:
+    sentences = {
+        Health.FAILING: _("%(plan)s fails"),
+        Health.NEVER: _("%(plan)s has no backup yet"),
+        Health.LATE: _("%(plan)s is late"),
+    }
+    shown = [plan for _kind, group in groupby(health.unwell, lambda plan: plan.health) for plan in islice(group, SHOWN)]
+    plans = BackupPlan.objects.select_related("client").in_bulk([judged.plan for judged in shown])
+    failed = [judged.ended for judged in shown if judged.health == Health.FAILING]
+    failures = BackupRecord.objects.only("error").in_bulk(failed)
+    for judged in shown:
+        # It may have been deleted at this moment.
+        if (plan := plans.get(judged.plan)) is None:
+            continue
+        failure = failures.get(judged.ended) if judged.ended else None
+        link = reverse("admin:jobs_backupplan_change", args=[plan.pk])
+        if failure is not None:
+            link = reverse("admin:records_backuprecord_change", args=[failure.pk])
+        yield Need(
+            title=sentences[judged.health] % {"plan": plan.backup_name},
+            text=(failure.error if failure else "") or _("Client: %(client)s") % {"client": plan.client},
+            link=link,
+            grave=judged.health != Health.LATE,
+            label=_("Run now"),
+            act=reverse("admin:jobs_backupplan_run", args=[plan.pk]),
+        )
+
+
+def _tenants(tenants: Iterable[Tenant]) -> Iterator[Need]:
+    for tenant in tenants:
+        link = reverse("admin:storage_tenant_change", args=[tenant.pk])
+        if tenant.refresh_error:
+            title = _("Tenant %(tenant)s cannot be read from its store") % {"tenant": tenant}
+            yield Need(title=title, text=tenant.refresh_error, link=link, grave=True)
+        elif tenant.quota and tenant.used is not None and tenant.used >= QUOTA_SHARE * tenant.quota:
+            share = {"tenant": tenant, "percent": 100 * tenant.used // tenant.quota}
+            text = _("Raise the quota in the store, or let backups go sooner.")
+            yield Need(title=_("Tenant %(tenant)s: %(percent)d %% of the quota is used") % share, text=text, link=link)
+
+
+def _checks() -> Iterator[Need]:
+    """The repositories whose newest check of its kind found something, or could not be done."""
+    since = timezone.now() - timedelta(days=30)
+    kinds = [MaintenanceRun.Kind.CHECK, MaintenanceRun.Kind.CHECK_DATA, MaintenanceRun.Kind.PRUNE]
+    runs = MaintenanceRun.objects.filter(kind__in=kinds, end_time__gte=since).select_related("repository__tenant__endpoint")
+    newest: dict[tuple[int, str], MaintenanceRun] = {}
+    for run in runs.order_by("-pk"):
+        newest.setdefault((run.repository_id, run.kind), run)
+    failed = [run for run in newest.values() if run.state in (State.FAILED, State.LOST)]
+    for run in failed[:SHOWN]:
+        title = _("%(kind)s of repository %(repository)s failed") % {"kind": run.get_kind_display(), "repository": run.repository}
+        yield Need(title=title, text=run.error, link=reverse("admin:records_maintenancerun_change", args=[run.pk]), grave=True)
+
+
+def _clients() -> Iterator[Need]:
+    silent = Client.objects.filter(Q(last_seen=None) | Q(last_seen__lt=heard_since()))
+    for client in silent.order_by(F("last_seen").desc(nulls_last=True), "-pk")[: 2 * SHOWN]:
+        if client.last_seen is None:
+            yield Need(
+                title=_("Client %(client)s has no agent yet") % {"client": client},
+                text=_("Issue a join token for it, and run the command that is shown on the host."),
+                link=reverse("admin:clients_client_changelist"),
+            )
+        else:
+            ago = {"time": timesince(client.last_seen)}
+            yield Need(
+                title=_("Client %(client)s does not answer") % {"client": client},
+                text=_("Last heard of %(time)s ago. Is the host up, and does its agent run?") % ago,
+                link=reverse("admin:clients_client_change", args=[client.pk]),
+            )

@@ -1,0 +1,94 @@
+"""The console's front page: are we safe, what runs, what needs a person."""
+
+from heapq import nsmallest
+from typing import Any
+
+from django.db.models import Count, Q
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from clients.models import Client
+from clients.presence import heard_since
+from jobs.console.attention import needs
+from jobs.console.first_steps import first_steps
+from jobs.health import FleetHealth, Health, fleet_health
+from jobs.models import BackupPlan
+from records.models import BackupRecord, RecoveryRecord, State
+from records.statistics import Day, recent_days
+from storage.models import Tenant
+
+CALENDAR_DAYS = 30
+SHOWN = 5
+RUNNING_SHOWN = 10
+
+
+def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Return the front page's context with what it shows; as many queries for a fleet of any size."""
+    health = fleet_health()
+    tenants = list(Tenant.objects.select_related("endpoint"))
+    days = recent_days(CALENDAR_DAYS)
+    clients = Client.objects.aggregate(
+        all=Count("pk"), joined=Count("last_seen"), online=Count("pk", filter=Q(last_seen__gte=heard_since()))
+    )
+    last_restore = RecoveryRecord.objects.filter(state=State.SUCCESS).order_by("-pk").first()
+    steps = [] if last_restore else first_steps(health, has_tenant=bool(tenants), has_agent=bool(clients["joined"]))
+    counts = health.counts
+    return {
+        **context,
+        "health": health,
+        "health_counts": [(kind, kind.label, counts[kind]) for kind in Health],
+        "verdict": _verdict(health),
+        "needs": needs(health, tenants),
+        "may_act": request.user.has_perm("jobs.change_backupplan"),
+        "steps": steps,
+        "running": _running(),
+        "days": days,
+        "ratios": _ratios(days),
+        "clients": clients,
+        "tenants": [_quota(tenant) for tenant in tenants[:SHOWN]],
+        "firing": _firing(health),
+        "last_restore": last_restore,
+    }
+
+
+def _firing(health: FleetHealth) -> list[BackupPlan]:
+    due = [judged for judged in health.plans if judged.next_fire_at is not None]
+    next_ones = nsmallest(SHOWN, due, key=lambda judged: (judged.next_fire_at, judged.plan))
+    plans = BackupPlan.objects.in_bulk([judged.plan for judged in next_ones])
+    return [plans[judged.plan] for judged in next_ones if judged.plan in plans]
+
+
+def _verdict(health: FleetHealth) -> str:
+    count, unwell = len(health.plans), len(health.unwell)
+    if not count:
+        return _("Nothing is backed up yet.")
+    if not unwell:
+        return ngettext("The %(count)d plan is safe.", "All %(count)d plans are safe.", count) % {"count": count}
+    text = ngettext(
+        "%(unwell)d of %(count)d plans needs somebody.", "%(unwell)d of %(count)d plans need somebody.", unwell
+    )  # fmt: skip
+    return text % {"unwell": unwell, "count": count}
+
+
+def _running() -> list[BackupRecord | RecoveryRecord]:
+    newest: list[BackupRecord | RecoveryRecord] = []
+    for model in (BackupRecord, RecoveryRecord):
+        rows = model._default_manager.filter(state=State.RUNNING).select_related("client").order_by("-pk")
+        newest += rows[:RUNNING_SHOWN]
+    return newest
+
+
+def _ratios(days: list[Day]) -> dict[str, Any]:
+    read, added, stored = (sum(getattr(day, name) for day in days) for name in ("read", "added", "stored"))
+    return {
+        "read": read,
+        "stored": stored,
+        "deduplication": max(1.0, read / added) if added else None,
+        "compression": added / stored if stored else None,
+    }
+
+
+def _quota(tenant: Tenant) -> dict[str, Any]:
+    percent = None if not tenant.quota or tenant.used is None else min(100, 100 * tenant.used // tenant.quota)
+    return {"tenant": tenant, "percent": percent}

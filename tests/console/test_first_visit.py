@@ -1,0 +1,129 @@
+"""From an empty installation to a restored file, clicked through in a real browser beside a real agent, with live updates."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.system.processes import Installation, installation
+
+pytestmark = pytest.mark.browser
+
+PASSWORD = "correct horse battery"
+SLOW_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def center() -> Iterator[Installation]:
+    with installation() as center:
+        center.redis()
+        center.migrate()
+        center.run_python(
+            f"from accounts.models import User; User.objects.create_superuser('administrator', password={PASSWORD!r})"
+        )
+        center.web()
+        center.control()
+        center.beat()
+        yield center
+
+
+@pytest.fixture
+def page(center: Installation) -> Iterator[Page]:
+    problems: list[str] = []
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = chromium.new_page()
+        page.set_default_timeout(SLOW_MS)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        page.goto(f"{center.url}/admin/login/")
+        page.fill("input[name=username]", "administrator")
+        page.fill("input[name=password]", PASSWORD)
+        page.press("input[name=password]", "Enter")
+        page.wait_for_url(f"{center.url}/admin/")
+        yield page
+        chromium.close()
+    # Browsers ask for an icon that nobody has.
+    assert [problem for problem in problems if "favicon" not in problem and "404" not in problem] == []
+
+
+def save(page: Page) -> None:
+    page.click("[name=_save]")
+    expect(page.locator("#content, main, body").first).to_contain_text("successfully")
+
+
+def choose(page: Page, name: str, text: str) -> None:
+    """Choose an entry of a list that asks the server for what it offers."""
+    page.click(f"select[name={name}] + .select2 .select2-selection")
+    page.locator(f".select2-results__option:has-text('{text}')").first.click()
+
+
+def test_the_first_visit_leads_to_a_restored_file(center: Installation, page: Page, tmp_path: Path) -> None:
+    store, source, back = tmp_path / "store", tmp_path / "source", tmp_path / "back"
+    store.mkdir()
+    source.mkdir()
+    (source / "report.txt").write_text("the report")
+
+    page.click("text=Add an endpoint")
+    page.select_option("[name=type]", label="directory")
+    page.fill("[name=address]", str(store))
+    page.fill("[name=display_name]", "store")
+    save(page)
+
+    page.goto(f"{center.url}/admin/")
+    page.click("text=Add a tenant")
+    choose(page, "endpoint", "store")
+    save(page)
+
+    page.goto(f"{center.url}/admin/")
+    page.click("text=Issue a join token")
+    page.click("[name=_save]")
+    told = page.locator("text=/agent join/").first.text_content() or ""
+    token = re.search(r"--token[ =]'?([\w.-]+)", told).group(1)
+
+    page.goto(f"{center.url}/admin/")
+    expect(page.locator(".figures")).to_contain_text("0/0")
+    page.evaluate("window.isSamePage = true")
+    center.join(token)
+    center.agent()
+    # Nobody has reloaded the page.
+    expect(page.locator(".figures")).to_contain_text("1/1", timeout=SLOW_MS)
+    assert page.evaluate("window.isSamePage")
+
+    page.goto(f"{center.url}/admin/")
+    page.click("text=Add a plan")
+    page.fill("[name=backup_name]", "nightly")
+    page.select_option("[name=client]", index=1)
+    page.select_option("[name=tenant]", index=1)
+    page.fill("[name=bucket]", "backups")
+    page.fill("[name=cron_expression]", "0 0 3 * * ?")
+    page.fill("[name=backup_data]", f'{{"include": ["{source}"], "exclude": []}}')
+    save(page)
+
+    page.goto(f"{center.url}/admin/")
+    expect(page.locator(".needs")).to_contain_text("nightly has no backup yet")
+    page.click(".needs li:has-text('nightly has no backup yet') button")
+    page.wait_for_load_state()
+    page.evaluate("window.isSamePage = true")
+    expect(page.locator(".verdict h2")).to_have_text("The 1 plan is safe.")
+    assert page.evaluate("window.isSamePage")
+
+    # Three clicks from the front page to last night's version of a file.
+    page.click("text=Open the backup")
+    page.goto(f"{page.url}?path={source}")
+    page.click("text=report.txt")
+    expect(page.locator("#preview pre")).to_have_text("the report")
+    page.click("text=Restore this file")
+    page.fill("[name=directory]", str(back))
+    page.click("button:has-text('Restore')")
+    page.evaluate("window.isSamePage = true")
+    expect(page.locator("#run h2")).to_contain_text("success")
+    assert page.evaluate("window.isSamePage")
+    assert (back / source.relative_to("/") / "report.txt").read_text() == "the report"
+
+    page.goto(f"{center.url}/admin/")
+    expect(page.locator(".figures")).to_contain_text("last restore: 0")
+    expect(page.locator("#steps-title")).to_have_count(0)
