@@ -33,6 +33,7 @@ NAVIGATION: list[dict[str, Any]] = [
             _page("jobs_backupplan", _("Backup plans"), "event_repeat"),
             _page("records_backuprecord", _("Backups"), "backup"),
             _page("records_recoveryrecord", _("Restores"), "settings_backup_restore"),
+            _page("records_drillrecord", _("Restore drills"), "verified"),
             _page("clients_client", _("Clients"), "computer"),
         ],
     },
@@ -61,6 +62,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "separator": True,
         "collapsible": True,
         "items": [
+            _page("jobs_plandrill", _("Drill settings"), "rule_settings"),
             _page("clients_jointoken", _("Join tokens"), "link"),
             _page("accounts_user", _("Accounts"), "group"),
             _page("accounts_token", _("API tokens"), "vpn_key"),

@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from engine.locks import WAITING
+from backupcenter.navigation import NAVIGATION
 from jobs import planning
 from jobs.models import BackupPlan, Rounds
 from jobs.planning import pause_plan
@@ -115,6 +116,12 @@ def test_every_state_is_shown_by_its_name(plan, account) -> None:
     page = browser_of(account, "viewer").get(reverse("admin:records_backuprecord_changelist")).content.decode()
     cells = {re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r'<td[^>]*field-shown_state.*?</td>', page, re.DOTALL)}
     assert cells == {str(state.label) for state in State}
+
+
+def test_every_page_is_in_the_menu() -> None:
+    linked = {str(item["link"]) for group in NAVIGATION for item in group["items"]}
+    pages = {reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist") for model in admin.site._registry}
+    assert linked - {reverse("admin:index")} == pages, "backupcenter/navigation.py is to name just these"
 
 
 def test_every_model_has_a_page() -> None:
