@@ -40,7 +40,7 @@ def progress_lines(progress: dict[str, Any] | None) -> str:
     if not progress:
         return NOTHING
     if progress.get("phase") == WAITING:
-        return lines([_("waits for the repository, from which something is being deleted")])
+        return lines([_waiting()])
     shown = [
         _("%(done)s of %(total)s files") % {"done": progress.get("files_done", 0), "total": progress.get("files_total") or "?"},
         _("%(done)s of %(total)s")
@@ -48,6 +48,10 @@ def progress_lines(progress: dict[str, Any] | None) -> str:
         str(progress.get("current") or ""),
     ]
     return lines([text for text in shown if text])
+
+
+def _waiting() -> str:
+    return _("waits for the repository, from which something is being deleted")
 
 
 def progress_percent(progress: dict[str, Any] | None) -> int | None:
@@ -63,6 +67,8 @@ def progress_text(progress: dict[str, Any] | None) -> str:
     """Return how far a job is on one line: bytes, files, rate, and how long it may still take."""
     if not progress:
         return NOTHING
+    if progress.get("phase") == WAITING:
+        return _waiting()
     done, total, rate, left = (progress.get(name) for name in ("bytes_done", "bytes_total", "rate", "eta_s"))
     files = {"done": progress.get("files_done", 0), "total": progress.get("files_total") or "?"}
     parts = [f"{size_text(done)} / {size_text(total)}", _("%(done)s of %(total)s files") % files]

@@ -58,7 +58,7 @@
     if (!said.record) return;
     const job = document.querySelector(`[data-job="${said.record.kind}-${said.record.id}"]`);
     const progress = said.progress;
-    if (!job || !progress || said.state !== 2) { lookSoon(); return; }
+    if (!job || !progress || said.state !== 2 || !progress.files_done) { lookSoon(); return; }
     const bar = job.querySelector("progress");
     const [done, total] = progress.bytes_total ? [progress.bytes_done, progress.bytes_total] : [progress.files_done, progress.files_total];
     if (bar && total) bar.value = Math.min(100, (100 * done) / total);

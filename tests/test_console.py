@@ -15,8 +15,8 @@ from django.test import Client as Browser
 from django.urls import reverse
 from django.utils import timezone
 
-from engine.locks import WAITING
 from backupcenter.navigation import NAVIGATION
+from engine.locks import WAITING
 from jobs import planning
 from jobs.models import BackupPlan, Rounds
 from jobs.planning import pause_plan
