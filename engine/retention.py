@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from typing import Generic, Protocol, TypeVar
 
 from engine.errors import InvalidPolicy
 from engine.snapshot import Snapshot
@@ -92,23 +93,37 @@ class KeepPolicy:
         return not any(getattr(self, rule.name) for rule in fields(self))
 
 
+class Dated(Protocol):
+    """What a policy can judge: a snapshot, or what stands for one elsewhere."""
+
+    @property
+    def time(self) -> datetime:
+        """The moment (aware) on the clock of the place where it was taken."""
+
+    def has_tags(self, tags: Iterable[str]) -> bool:
+        """Whether it has all of these tags."""
+
+
+Taken = TypeVar("Taken", bound=Dated)
+
+
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Generic[Taken]):
     """A snapshot that stays, and the rules that keep it, in restic's words (`daily snapshot`, `within 7d`)."""
 
-    snapshot: Snapshot
+    snapshot: Taken
     reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Generic[Taken]):
     """What a policy makes of a group of snapshots, newest first."""
 
-    keep: tuple[Kept, ...]
-    remove: tuple[Snapshot, ...]
+    keep: tuple[Kept[Taken], ...]
+    remove: tuple[Taken, ...]
 
 
-def apply_policy(snapshots: Iterable[Snapshot], policy: KeepPolicy, *, now: datetime) -> Verdict:
+def apply_policy(snapshots: Iterable[Taken], policy: KeepPolicy, *, now: datetime) -> Verdict[Taken]:
     """Return which of the snapshots the policy keeps and which not.
 
     `now` (aware): snapshots after it are judged, but no duration starts from them. Snapshots of the same moment keep their order.
@@ -116,7 +131,7 @@ def apply_policy(snapshots: Iterable[Snapshot], policy: KeepPolicy, *, now: date
     newest_first = sorted(snapshots, key=lambda snapshot: snapshot.time, reverse=True)
     latest = next((snapshot.time for snapshot in newest_first if snapshot.time < now), None)
     rules = _rules(policy, latest)
-    keep, remove = list[Kept](), list[Snapshot]()
+    keep, remove = list[Kept[Taken]](), list[Taken]()
     for number, snapshot in enumerate(newest_first):
         is_oldest = number == len(newest_first) - 1
         reasons = [f"has tags [{', '.join(tags)}]" for tags in policy.tags if snapshot.has_tags(tags)]
@@ -260,7 +275,9 @@ def group_snapshots(snapshots: Iterable[Snapshot], by: GroupBy) -> dict[Group, l
     return dict(sorted(groups.items()))
 
 
-def judge_groups(snapshots: Sequence[Snapshot], policy: KeepPolicy, by: GroupBy, *, now: datetime) -> dict[Group, Verdict]:
+def judge_groups(
+    snapshots: Sequence[Snapshot], policy: KeepPolicy, by: GroupBy, *, now: datetime
+) -> dict[Group, Verdict[Snapshot]]:
     """Return what the policy makes of each group. Raises InvalidPolicy if it is empty, or would leave nothing of a group."""
     if policy.is_empty:
         raise InvalidPolicy("no rule says what to keep, so nothing is forgotten")

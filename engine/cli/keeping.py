@@ -80,7 +80,7 @@ def forget(run: Run) -> int:
     return DONE
 
 
-def _forget_named(run: Run, repository: Repository) -> Verdict:
+def _forget_named(run: Run, repository: Repository) -> Verdict[Snapshot]:
     from engine.commands.forget import forget
 
     found = {snapshot.id: snapshot for snapshot in (find_snapshot(repository, name) for name in run.options.snapshots)}
@@ -89,7 +89,7 @@ def _forget_named(run: Run, repository: Repository) -> Verdict:
     return Verdict(keep=(), remove=tuple(found.values()))
 
 
-def _group_message(group: Group, verdict: Verdict) -> dict[str, Any]:
+def _group_message(group: Group, verdict: Verdict[Snapshot]) -> dict[str, Any]:
     """Return what became of a group in restic's shape, where what is empty is null."""
     reasons = [{"snapshot": snapshot_message(kept.snapshot), "matches": kept.reasons} for kept in verdict.keep]
     return {
@@ -102,11 +102,11 @@ def _group_message(group: Group, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _group_text(group: Group, verdict: Verdict) -> str:
+def _group_text(group: Group, verdict: Verdict[Snapshot]) -> str:
     return f"{group}:\n{_table(verdict)}" if str(group) else _table(verdict)
 
 
-def _table(verdict: Verdict) -> str:
+def _table(verdict: Verdict[Snapshot]) -> str:
     """Return a line for each snapshot, newest first: what becomes of it, what it is, and why it stays."""
     judged: list[tuple[Snapshot, tuple[str, ...]]] = [(kept.snapshot, kept.reasons) for kept in verdict.keep]
     judged += [(snapshot, ()) for snapshot in verdict.remove]

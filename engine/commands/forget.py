@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from engine.locks import Lock
 from engine.repository import Repository
 from engine.retention import BY_HOST_AND_PATHS, Group, GroupBy, KeepPolicy, Verdict, judge_groups
-from engine.snapshot import EVERY_SNAPSHOT, SnapshotFilter, iter_snapshots
+from engine.snapshot import EVERY_SNAPSHOT, Snapshot, SnapshotFilter, iter_snapshots
 from engine.store import FileKind
 
 
@@ -23,7 +23,7 @@ def forget_by_policy(
     only: SnapshotFilter = EVERY_SNAPSHOT,
     group_by: GroupBy = BY_HOST_AND_PATHS,
     dry_run: bool = False,
-) -> dict[Group, Verdict]:
+) -> dict[Group, Verdict[Snapshot]]:
     """Delete what the policy does not keep of each group of the snapshots that `only` means; return what it made of them.
 
     `dry_run` deletes nothing, and so takes no lock. Raises InvalidPolicy, RepositoryLocked, LockLost, DataDamaged (a snapshot
@@ -37,7 +37,7 @@ def forget_by_policy(
     return verdicts
 
 
-def _judge(repository: Repository, policy: KeepPolicy, only: SnapshotFilter, group_by: GroupBy) -> dict[Group, Verdict]:
+def _judge(repository: Repository, policy: KeepPolicy, only: SnapshotFilter, group_by: GroupBy) -> dict[Group, Verdict[Snapshot]]:
     # By id, since those of the same moment stay as they come, and a store lists them in any order.
     snapshots = sorted(filter(only.matches, iter_snapshots(repository)), key=lambda snapshot: snapshot.id)
     return judge_groups(snapshots, policy, group_by, now=datetime.now(UTC))

@@ -63,7 +63,8 @@ Item = TypeVar("Item")
 class PruneOptions:
     """`max_repack_size`: bytes of packs to rewrite at most, None for any; `retry_lock_s`: how long to wait for running backups.
 
-    `forgotten`: full ids of snapshots that a dry run takes for gone already.
+    `forgotten`: full ids of snapshots that a dry run takes for gone already. `pays`: asked about what was planned before anything
+    is done; if it says no, nothing is.
     """
 
     max_unused: UnusedLimit = USUAL_LIMIT
@@ -71,11 +72,12 @@ class PruneOptions:
     dry_run: bool = False
     retry_lock_s: float = 0
     forgotten: frozenset[str] = frozenset()
+    pays: Callable[[ByteCounts], bool] = lambda sizes: True
 
 
 @dataclass(frozen=True, slots=True)
 class PruneReport:
-    """`blobs`, `bytes` and `packfiles`: what was planned. The rest is what was done; a dry run does nothing.
+    """`blobs`, `bytes` and `packfiles`: what was planned. The rest is what was done: nothing by a dry run, or if it did not pay.
 
     `packs_deleted`, `bytes_deleted`: of whole packs, those that were rewritten and those in no index with them;
     `bytes_added`: by rewriting; `packs_spared`: those that a backup came to need meanwhile; `packs_missing`: those that the
@@ -137,9 +139,10 @@ class _Prune:
             with self.repository.lock():
                 self.inventory.look()
                 plan = self.plan()
-                if not self.options.dry_run:
+                is_wanted = not self.options.dry_run and self.options.pays(plan.outcome[1])
+                if is_wanted:
                     self.repack(plan)
-            if not self.options.dry_run:
+            if is_wanted:
                 with ExitStack() as stack:
                     self.delete(plan, self.lock_alone(stack))
         return PruneReport(
