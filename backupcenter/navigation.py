@@ -33,6 +33,7 @@ NAVIGATION: list[dict[str, Any]] = [
             _page("jobs_backupplan", _("Backup plans"), "event_repeat"),
             _page("records_backuprecord", _("Backups"), "backup"),
             _page("records_recoveryrecord", _("Restores"), "settings_backup_restore"),
+            _page("records_deletedbackup", _("Trash"), "delete"),
             _page("records_drillrecord", _("Restore drills"), "verified"),
             _page("clients_client", _("Clients"), "computer"),
         ],

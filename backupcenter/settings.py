@@ -330,6 +330,7 @@ CELERY_BEAT_SCHEDULE = {
     "tenants": {"task": "storage.refresh_tenants", "schedule": 600.0, "options": {"expires": 600}},
     "verification": {"task": "records.verify", "schedule": 60.0, "options": {"expires": 60}},
     "drills": {"task": "jobs.drill", "schedule": 60.0, "options": {"expires": 60}},
+    "retention": {"task": "jobs.apply_retention", "schedule": 3600.0, "options": {"expires": 3600}},
     "housekeeping": {"task": "records.housekeep", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 
@@ -354,6 +355,10 @@ VERIFY_DATA_DAYS = _number("VERIFY_DATA_DAYS", 30, " of days")
 VERIFY_GIB_PER_DAY = _number("VERIFY_GIB_PER_DAY", 1024, " of GiB")
 if VERIFY_DATA_DAYS < 0 or VERIFY_GIB_PER_DAY < 0:
     raise ImproperlyConfigured("BACKUPCENTER_VERIFY_DATA_DAYS and BACKUPCENTER_VERIFY_GIB_PER_DAY must not be negative")
+# For so long a backup that was deleted, or whose hold has ended, can be brought back.
+TRASH_DAYS = _number("TRASH_DAYS", 7, " of days")
+if TRASH_DAYS < 0:
+    raise ImproperlyConfigured("BACKUPCENTER_TRASH_DAYS must be 0 (no grace) or a number of days")
 
 # Where restore drills restore to, for as long as they look at it; whose commands run as this user if the server is root.
 DRILL_DIRECTORY = _text("DRILL_DIRECTORY") or str(BASE_DIR / "drills")

@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
+from django.utils.text import capfirst
 from django.utils.timesince import timesince
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -31,6 +32,7 @@ import jobs.drill_admin  # noqa: F401 -- registers its page
 from backupcenter.console import tell_done
 from jobs.console.acting import ACTS, act_and_tell, act_on_plan
 from jobs.console.restoring import restore
+from jobs.console.retention import KeepField, retention
 from jobs.drills import drill_of
 from jobs.models import BackupPlan, PlanDrill
 from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan
@@ -70,6 +72,16 @@ def schedule_text(plan: BackupPlan) -> str:
 
 class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
     """A plan; what it says is checked by the rules that the API has."""
+
+    keep = KeepField(
+        label=capfirst(_("keep rules")),
+        required=False,
+        max_length=400,
+        help_text=_(
+            "instead of a hold, like: last 7, daily 14, weekly 8, monthly unlimited, within 30d. Those of restic: last, hourly, "
+            "daily, weekly, monthly, yearly; within, within_hourly, …. They apply to the backups that there are, too."
+        ),
+    )
 
     shared = forms.BooleanField(
         label=_("One repository for the whole bucket"),
@@ -140,7 +152,7 @@ class StateFilter(admin.SimpleListFilter):
 class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     """Backup plans."""
 
-    TOLD = ["told_state", "next_fire", "repository", "uuid", "runs", "told_proof", "drills"]
+    TOLD = ["told_state", "next_fire", "repository", "uuid", "runs", "preview", "told_proof", "drills"]
 
     form = PlanForm
     list_display = ["backup_name", "client", "tenant", "bucket", "schedule", "next_fire", "shown_state", "shown_proof"]
@@ -166,7 +178,10 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
         wizard = path(
             "restore/<int:number>/", self.admin_site.admin_view(partial(restore, self)), name="jobs_backupplan_restore"
         )
-        return [*acts, wizard, *super().get_urls()]
+        preview = path(
+            "<int:number>/retention/", self.admin_site.admin_view(partial(retention, self)), name="jobs_backupplan_retention"
+        )
+        return [*acts, wizard, preview, *super().get_urls()]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj:
@@ -201,6 +216,11 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
             (reverse("admin:jobs_plandrill_change", args=[drill_of(plan).pk]), gettext("settings")),
         ]
         return format_html_join(" · ", '<a class="text-link" href="{}">{}</a>', links)
+
+    @admin.display(description=_("retention"))
+    def preview(self, plan: BackupPlan) -> str:
+        address = reverse("admin:jobs_backupplan_retention", args=[plan.pk])
+        return format_html('<a class="text-link" href="{}">{}</a>', address, gettext("what would go now"))
 
     @admin.display(description=_("schedule"), ordering="cron_expression")
     def schedule(self, plan: BackupPlan) -> str:

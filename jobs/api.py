@@ -19,6 +19,7 @@ from jobs.drills import change_drill, drill_of, drill_plan
 from jobs.models import BackupPlan, PlanQuerySet
 from jobs.planning import change_plan, create_plan, delete_plan, pause_plan, resume_plan, run_plan
 from jobs.recovery import request_recovery
+from jobs.retention import preview_retention
 from jobs.scheduling import jitter, next_fires
 from jobs.serializers import (
     FiresSerializer,
@@ -27,6 +28,8 @@ from jobs.serializers import (
     PlanChangeSerializer,
     PlanDrillSerializer,
     PlanSerializer,
+    ProposedRulesSerializer,
+    RetentionPreviewSerializer,
 )
 from records.drill_api import DrillRecordSerializer
 from records.serializers import BackupRecordSerializer, RecoveryRecordSerializer
@@ -167,6 +170,20 @@ class PlanViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
             for fire in fires
         ]
         return Response(FiresSerializer({"next": fires, "windows": windows}).data)
+
+    @extend_schema(parameters=[UUID], responses=RetentionPreviewSerializer)
+    @extend_schema(
+        methods=["POST"],
+        request=ProposedRulesSerializer,
+        examples=[OpenApiExample("rules to try", {"keep": {"last": 7, "daily": 14, "within": "30d"}}, request_only=True)],
+    )
+    @action(detail=True, methods=["get", "post"], url_path="retention-preview", pagination_class=None)
+    def retention_preview(self, request: Request, uuid: str) -> Response:
+        """Tell which backups would go now and why the others stay: as the plan is (GET), or by rules to try (POST)."""
+        form = ProposedRulesSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        preview = preview_retention(self.get_object(), form.validated_data.get("keep"))
+        return Response(RetentionPreviewSerializer(preview).data)
 
     def _shown(self, plan: BackupPlan) -> Any:
         return PlanSerializer(self.get_queryset().get(pk=plan.pk)).data

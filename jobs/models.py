@@ -101,6 +101,8 @@ class BackupPlan(models.Model):
     end_time = models.DateTimeField(_("no fire after"), null=True, blank=True)
     hold_type = models.PositiveSmallIntegerField(_("hold type"), choices=HoldType.choices, default=HoldType.FOREVER)
     hold_time = models.PositiveBigIntegerField(_("hold time"), default=0)
+    # As `records.keeping.clean_rules` has them; instead of a hold.
+    keep = models.JSONField(_("keep rules"), default=dict, blank=True)
     backup_data = models.TextField(_("what to back up"), help_text=_('JSON: {"include": [...], "exclude": [...]}'))
     misfire = models.CharField(_("missed fires"), max_length=16, choices=Misfire.choices, default=Misfire.RUN_ONCE)
     jitter_s = models.PositiveIntegerField(

@@ -27,6 +27,7 @@ from jobs.offering import offer_after_commit
 from jobs.quartz import InvalidExpression, QuartzExpression
 from jobs.scheduling import fire_or_report, set_next_fire
 from jobs.showing import hide_plan, show_plan
+from records.keeping import clean_rules
 from records.lifecycle import cancel_job
 from records.models import ACTIVE_STATES, BackupRecord, State
 from storage.models import Endpoint, Tenant
@@ -50,6 +51,7 @@ CHANGEABLE = (
     "end_time",
     "hold_type",
     "hold_time",
+    "keep",
     "backup_data",
     "misfire",
     "jitter_s",
@@ -152,6 +154,7 @@ def check_plan(plan: BackupPlan) -> None:
         "timezone": _timezone_problem(plan.timezone),
         "end_time": _end_problem(plan.start_time, plan.end_time),
         "hold_time": _hold_problem(plan.hold_type, plan.hold_time),
+        "keep": _keep_problem(plan),
         "backup_data": _data_problem(plan.backup_data),
     }
     found = {name: [problem] for name, problem in problems.items() if problem}
@@ -214,6 +217,16 @@ def _hold_problem(hold_type: int, hold_time: int) -> str | None:
     limit = HOLD_LIMITS.get(BackupPlan.HoldType(hold_type))
     if limit is not None and hold_time > limit:
         return _("Must be at most %(limit)d for this hold type.") % {"limit": limit}
+    return None
+
+
+def _keep_problem(plan: BackupPlan) -> str | None:
+    try:
+        rules = clean_rules(plan.keep)
+    except ValueError as error:
+        return str(error)
+    if rules and plan.hold_type != BackupPlan.HoldType.FOREVER:
+        return _("A plan has either a hold or keep rules: give rules with hold type 0.")
     return None
 
 

@@ -16,6 +16,7 @@ from clients.models import Client
 from clients.serializers import NestedClientSerializer
 from jobs.models import BackupPlan, PlanDrill
 from jobs.proof import ProofState, proof_of
+from records.keeping import COUNTS, HIGHEST_COUNT, SPANS, clean_rules
 from records.models import BackupRecord, DrillRecord
 from storage.models import Tenant
 from storage.serializers import EndpointKeySerializer, NestedTenantSerializer
@@ -44,6 +45,32 @@ class PlanDrillSerializer(serializers.ModelSerializer[PlanDrill]):
         fields = ["cron_expression", "extent", "command", "next_time"]
 
 
+@extend_schema_field({
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        **{name: {"type": "integer", "minimum": -1, "maximum": HIGHEST_COUNT} for name in COUNTS},
+        **{name: {"type": "string", "pattern": "^([0-9]{1,9}[ymdh])+$"} for name in SPANS},
+    },
+    "description": "Keep rules, restic's: how many backups stay, the newest or one each hour, day, …; -1 is all.",
+    "example": {"last": 7, "daily": 14, "within": "30d"},
+})  # fmt: skip
+class KeepField(serializers.Field):  # type: ignore[type-arg]
+    """Keep rules; null is none."""
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        return super().run_validation({} if data is None else data)
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        try:
+            return clean_rules(data)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error)) from error
+
+    def to_representation(self, value: dict[str, Any]) -> dict[str, Any]:
+        return value
+
+
 class PlanSerializer(serializers.ModelSerializer[BackupPlan]):
     """A backup plan."""
 
@@ -53,6 +80,7 @@ class PlanSerializer(serializers.ModelSerializer[BackupPlan]):
     end_time = UnixTimeField(read_only=True, allow_null=True)
     next_time = UnixTimeField(source="next_fire_at", read_only=True, allow_null=True)
     state = serializers.ChoiceField(BackupPlan.State.choices, read_only=True)
+    keep = KeepField(read_only=True)
     repository = serializers.CharField(source="repository.location", read_only=True)
     proof = serializers.SerializerMethodField()
 
@@ -70,6 +98,7 @@ class PlanSerializer(serializers.ModelSerializer[BackupPlan]):
             "end_time",
             "hold_time",
             "hold_type",
+            "keep",
             "backup_data",
             "state",
             "timezone",
@@ -98,6 +127,7 @@ class PlanFieldsSerializer(serializers.Serializer[Any]):
     end_time = UnixTimeField(required=False, allow_null=True)
     hold_type = serializers.ChoiceField(BackupPlan.HoldType.choices, required=False)
     hold_time = Int64Field(required=False)
+    keep = KeepField(required=False, allow_null=True)
     backup_data = serializers.CharField(required=False, trim_whitespace=False, max_length=1 << 20)
     misfire = serializers.ChoiceField(BackupPlan.Misfire.choices, required=False)
     jitter_s = Int32Field(min_value=0, max_value=86_400, required=False)
@@ -211,6 +241,32 @@ class FiresSerializer(serializers.Serializer[Any]):
 
     next = serializers.ListField(child=UnixTimeField())
     windows = WindowSerializer(many=True)
+
+
+class JudgedSerializer(serializers.Serializer[Any]):
+    """A backup record, and why it stays; one without reasons goes."""
+
+    id = serializers.IntegerField(source="record")
+    time = UnixTimeField(help_text=gettext_lazy("When its run started, which is its snapshot's time."))
+    snapshot = serializers.CharField()
+    bytes_stored = serializers.IntegerField(allow_null=True)
+    reasons = serializers.ListField(child=serializers.CharField())
+
+
+class ProposedRulesSerializer(serializers.Serializer[Any]):
+    """Keep rules to try."""
+
+    keep = KeepField(required=False, allow_null=True)
+
+
+class RetentionPreviewSerializer(serializers.Serializer[Any]):
+    """What a plan's keep rules or hold would let go if they were applied now."""
+
+    keep = KeepField(help_text=gettext_lazy("The rules that were tried; none: the holds that the runs have."))
+    total_stay = serializers.IntegerField()
+    total_go = serializers.IntegerField()
+    go = JudgedSerializer(many=True, help_text=gettext_lazy("The newest 1,000 of those that go."))
+    stay = JudgedSerializer(many=True, help_text=gettext_lazy("The newest 1,000 of those that stay."))
 
 
 DETAIL_FIELDS = [name for name in PlanSerializer.Meta.fields if name not in ("state", "next_time", "proof")]

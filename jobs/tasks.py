@@ -6,6 +6,7 @@ from jobs.drills import request_due_drills
 from jobs.models import BackupPlan
 from jobs.offering import offer_jobs
 from jobs.planning import run_plan
+from jobs.retention import apply_retention
 from jobs.scheduling import fire_due_plans, notice_clock_put_back
 from jobs.watchdog import watch
 
@@ -25,6 +26,11 @@ def watch_task() -> None:
 @shared_task(name="jobs.drill")
 def drill() -> None:
     request_due_drills()
+
+
+@shared_task(name="jobs.apply_retention")
+def apply_retention_task() -> None:
+    apply_retention()
 
 
 @shared_task(name="jobs.fire_plan")

@@ -18,12 +18,13 @@ from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 
 from backupcenter.api.exceptions import Conflict
+from backupcenter.console import tell_done
 from backupcenter.counting import EstimatingPaginator
 from records.console.browser import browse
 from records.console.cancelling import cancel_and_tell, cancel_one
 from records.console.differences import differences
 from records.console.finder import find_files
-from records.deleting import delete_backup_record, delete_recovery_record
+from records.deleting import delete_backup_record, delete_recovery_record, undelete_backup_record
 from records.display import (
     NOTHING,
     duration_text,
@@ -36,7 +37,8 @@ from records.display import (
     size_text,
     unreadable_lines,
 )
-from records.models import BackupRecord, Event, JobRecord, MaintenanceRun, RecoveryRecord, State
+from records.legal_hold_admin import LegalHoldActions
+from records.models import BackupRecord, DeletedBackup, Event, JobRecord, MaintenanceRun, RecoveryRecord, State
 from records.slots import explain_waiting
 
 # Every state has its place, if no colour: of one that is missing the list would show the number.
@@ -183,8 +185,8 @@ class JobRecordAdmin(ReadOnlyAdmin):
 
 
 @admin.register(BackupRecord)
-class BackupRecordAdmin(JobRecordAdmin):
-    """Runs of backup plans."""
+class BackupRecordAdmin(JobRecordAdmin, LegalHoldActions):
+    """Runs of backup plans. To delete one puts it into the trash."""
 
     list_display = [
         "id",
@@ -203,10 +205,12 @@ class BackupRecordAdmin(JobRecordAdmin):
     ]
     list_display_links = ["id", "plan_name"]
     search_fields = ["plan_name", "plan_uuid", "client__hostname", "snapshot", "error"]
+    actions = ["cancel", "place_hold", "lift_hold"]
     delete = staticmethod(delete_backup_record)
     fieldsets = [
         (None, {"fields": ["plan", "client", "repository", "state", "waits", "error", "unreadable_files", "shown_progress"]}),
-        (_("Times"), {"fields": ["queued_at", "scheduled_at", "is_late", *JobRecordAdmin.TIMES, "hold_until"]}),
+        (_("Times"), {"fields": ["queued_at", "scheduled_at", "is_late", *JobRecordAdmin.TIMES]}),
+        (_("Hold"), {"fields": ["hold_until", "is_let_go", "legal_hold"]}),
         (_("Data"), {"fields": ["selection", "snapshot", "files_total", "files_new", "files_changed", "files_unmodified"]}),
         (_("Sizes"), {"fields": ["read", "added", "stored"]}),
         (_("Job"), {"fields": JobRecordAdmin.JOB}),
@@ -238,6 +242,44 @@ class BackupRecordAdmin(JobRecordAdmin):
     @admin.display(description=_("error"))
     def shown_error(self, record: BackupRecord) -> str:
         return format_html('<span title="{}">{}</span>', record.error, record.error[:60])
+
+
+@admin.register(DeletedBackup)
+class DeletedBackupAdmin(ReadOnlyAdmin):
+    """The trash: what was deleted, until its grace is over."""
+
+    list_display = ["id", "plan_name", "client", "start_time", "deleted_at", "gone_at", "is_let_go", "stored"]
+    list_filter = ["is_let_go", ("client", AutocompleteSelectFilter)]
+    list_filter_submit = True
+    list_select_related = ["client"]
+    search_fields = ["plan_name", "plan_uuid", "client__hostname", "snapshot"]
+    actions = ["undelete"]
+    fields = ["plan_name", "client", "repository", "start_time", "deleted_at", "gone_at", "is_let_go", "snapshot", "stored"]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Nobody is to end the grace that mistakes have.
+        return False
+
+    def has_undelete_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("records.delete_backuprecord"))
+
+    @admin.display(description=_("can be brought back until"))
+    def gone_at(self, record: DeletedBackup) -> Any:
+        return record.gone_at
+
+    @admin.display(description=_("stored"), ordering="bytes_stored")
+    def stored(self, record: DeletedBackup) -> str:
+        return size_text(record.bytes_stored)
+
+    @admin.action(description=_("Bring the selected backups back"), permissions=["undelete"])
+    def undelete(self, request: HttpRequest, queryset: QuerySet[DeletedBackup]) -> None:
+        for record in queryset:
+            try:
+                undelete_backup_record(record)
+            except Conflict as error:
+                self.message_user(request, f"{record}: {error.detail}", messages.ERROR)
+            else:
+                tell_done(self, request, record, _("%(record)s was brought back."), record=record)
 
 
 @admin.register(RecoveryRecord)

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import Error as DatabaseFailure
 from django.db import connection, transaction
 from django.dispatch import Signal
+from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -24,8 +25,11 @@ from engine.commands.check import check
 from engine.commands.forget import forget
 from engine.commands.prune import PruneOptions, prune
 from engine.errors import BucketMissing, EngineError, LockLost, RepositoryLocked, StoreError
+from engine.pruning import ByteCounts
+from engine.repository import Repository as EngineRepository
 from records.events import emit
 from records.models import Event, MaintenanceRun, State
+from records.pruning import pays
 from records.publishing import publish_after_commit
 from records.verification import note_check, turn_of
 from storage.models import Repository
@@ -39,6 +43,8 @@ RENEW_EVERY_S = 15.0
 # A repository that is in use is looked at again after so long.
 LOCKED_PAUSE = timedelta(seconds=60)
 STORE_PAUSE = timedelta(minutes=15)
+# What they are to forget stands nowhere else.
+FORGETTING = (MaintenanceRun.Kind.FORGET, MaintenanceRun.Kind.MAINTENANCE)
 # What a prune has planned is worth waiting for the backups that are under way.
 LOCK_WAIT_S = 600
 
@@ -59,10 +65,9 @@ def request_maintenance(
 
 def run_maintenance(number: int, attempt: int) -> None:
     """Do the queued run of this primary key, unless it has been done, or begun by another worker."""
-    rows = MaintenanceRun.objects.filter(pk=number, attempt=attempt)
-    now = timezone.now()
-    if not rows.filter(state=State.QUEUED).update(state=State.RUNNING, start_time=now, lease_until=now + LEASE):
+    if not _begin(number, attempt):
         return
+    rows = MaintenanceRun.objects.filter(pk=number, attempt=attempt)
     run = MaintenanceRun.objects.select_related("repository__tenant__endpoint").get(pk=number)
     log.info("maintenance=%d kind=%s repository=%d attempt=%d started", number, run.kind, run.repository_id, attempt)
     with _Lease(number, attempt):
@@ -90,7 +95,24 @@ def run_maintenance(number: int, attempt: int) -> None:
         if state == State.SUCCESS and run.arguments.get("in_turn"):
             # Every day of every repository: the repository itself shows it.
             return
-        _tell(run, Event.Level.SUCCESS if state == State.SUCCESS else Event.Level.ERROR, State(state).label)
+        level = Event.Level.SUCCESS if state == State.SUCCESS else Event.Level.ERROR
+        _tell(run, level, State(state).label, run.error or told(result))
+
+
+def told(result: dict[str, Any]) -> str:
+    """Return in sentences what a run did with a repository's space; "" if it was about something else."""
+    if "is_pruned" not in result:
+        return ""
+    if not result["is_pruned"]:
+        return _("%(unused)s of %(stored)s are unused, too little to prune.") % {
+            "unused": filesizeformat(result["bytes_unused"]),
+            "stored": filesizeformat(result["bytes_stored"]),
+        }
+    return _("%(freed)s of %(stored)s were freed; %(added)s were written again for it.") % {
+        "freed": filesizeformat(result["bytes_deleted"] - result["bytes_added"]),
+        "stored": filesizeformat(result["bytes_stored"]),
+        "added": filesizeformat(result["bytes_added"]),
+    }
 
 
 def lose_expired_runs(now: datetime | None = None) -> int:
@@ -114,13 +136,28 @@ def lose_expired_runs(now: datetime | None = None) -> int:
     return lost
 
 
+def _begin(number: int, attempt: int) -> bool:
+    """Claim a queued run, unless another one of its repository goes on: then it waits. Return whether it was claimed."""
+    rows = MaintenanceRun.objects.filter(pk=number, attempt=attempt, state=State.QUEUED)
+    now = timezone.now()
+    with transaction.atomic():
+        # Its lock, so that of two that begin at once one sees the other.
+        repository = Repository.objects.select_for_update().filter(maintenance__in=rows).first()
+        if repository is None:
+            return False
+        if MaintenanceRun.objects.filter(repository=repository, state=State.RUNNING).exists():
+            rows.update(not_before=now + LOCKED_PAUSE, published_at=None)
+            return False
+        return bool(rows.update(state=State.RUNNING, start_time=now, lease_until=now + LEASE))
+
+
 def _pause(run: MaintenanceRun, failure: EngineError) -> timedelta | None:
     """Return after what time the run is worth another try; None: it has failed."""
     if isinstance(failure, RepositoryLocked | LockLost):
         return LOCKED_PAUSE
-    # What is to be forgotten stands nowhere else, so it waits for its store, as long as that may come back.
+    # What is to be forgotten waits for its store, as long as that may come back.
     may_come_back = isinstance(failure, StoreError) and not isinstance(failure, BucketMissing)
-    return STORE_PAUSE if run.kind == MaintenanceRun.Kind.FORGET and may_come_back else None
+    return STORE_PAUSE if run.kind in FORGETTING and may_come_back else None
 
 
 def _put_off(run: MaintenanceRun, reason: str, pause: timedelta) -> None:
@@ -135,12 +172,13 @@ def _put_off(run: MaintenanceRun, reason: str, pause: timedelta) -> None:
                 _tell(run, Event.Level.WARNING, _("waits for the repository"))
 
 
-def _tell(run: MaintenanceRun, level: int, what: object) -> None:
+def _tell(run: MaintenanceRun, level: int, what: object, message: str | None = None) -> None:
     log.info("maintenance=%d state=%s %s", run.pk, State(run.state).name, run.error)
     plan = run.arguments.get("plan")
     text = _("%(kind)s of plan %(plan)s: %(state)s") if plan else _("%(kind)s of repository %(repository)s: %(state)s")
     names = {"kind": run.get_kind_display(), "repository": run.repository, "plan": run.arguments.get("plan_name"), "state": what}
-    emit(level, Event.Topic.MAINTENANCE, text % names, run.error, plan_uuid=UUID(plan) if plan else None)
+    said = run.error if message is None else message
+    emit(level, Event.Topic.MAINTENANCE, text % names, said, plan_uuid=UUID(plan) if plan else None)
 
 
 def _work(run: MaintenanceRun) -> dict[str, Any]:
@@ -149,17 +187,16 @@ def _work(run: MaintenanceRun) -> dict[str, Any]:
     row = run.repository
     repository = open_with(repository_store(row, Patience()), row)
     try:
+        snapshots = [str(snapshot) for snapshot in run.arguments.get("snapshots", [])]
         if run.kind == MaintenanceRun.Kind.FORGET:
-            snapshots = [str(snapshot) for snapshot in run.arguments.get("snapshots", [])]
             forget(repository, snapshots)
             return {"forgotten": snapshots}
         if run.kind == MaintenanceRun.Kind.PRUNE:
-            report = prune(repository, PruneOptions(retry_lock_s=LOCK_WAIT_S))
-            return {
-                "packs_deleted": report.packs_deleted,
-                "bytes_deleted": report.bytes_deleted,
-                "bytes_added": report.bytes_added,
-            }
+            return _prune(repository, lambda sizes: True)
+        if run.kind == MaintenanceRun.Kind.MAINTENANCE:
+            if snapshots:
+                forget(repository, snapshots)
+            return {"snapshots_forgotten": len(snapshots), **_prune(repository, pays)}
         turn = turn_of(run)
         found = check(repository, subset=turn if turn.parts else None)
         note_check(run, found, turn.taken)
@@ -175,6 +212,27 @@ def _work(run: MaintenanceRun) -> dict[str, Any]:
         }
     finally:
         repository.close()
+
+
+def _prune(repository: EngineRepository, if_it: Callable[[ByteCounts], bool]) -> dict[str, Any]:
+    """Prune if that pays; return what it found (bytes of blobs as stored) and what it did (bytes of whole packs)."""
+    is_pruned = False
+
+    def ask(sizes: ByteCounts) -> bool:
+        nonlocal is_pruned
+        is_pruned = if_it(sizes)
+        return is_pruned
+
+    report = prune(repository, PruneOptions(retry_lock_s=LOCK_WAIT_S, pays=ask))
+    return {
+        "is_pruned": is_pruned,
+        "bytes_stored": report.bytes.total,
+        "bytes_unused": report.bytes.total - report.bytes.used,
+        "packs_deleted": report.packs_deleted,
+        "bytes_deleted": report.bytes_deleted,
+        "bytes_added": report.bytes_added,
+        "duration_s": round(report.duration_s, 3),
+    }
 
 
 class _Lease:

@@ -4,6 +4,9 @@ A record is also the job itself while it waits and runs: it is claimed, leased a
 (`records.lifecycle`), so that no two agents ever work on one attempt.
 """
 
+from datetime import datetime, timedelta
+
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
@@ -70,8 +73,22 @@ class JobRecord(models.Model):
         return self.state in ACTIVE_STATES
 
 
+class PresentBackups(models.Manager["BackupRecord"]):
+    """The runs that were not deleted: what everybody sees who does not ask for the trash."""
+
+    def get_queryset(self) -> models.QuerySet["BackupRecord"]:
+        return super().get_queryset().filter(deleted_at=None)
+
+
+class DeletedBackups(models.Manager["BackupRecord"]):
+    """The trash: runs that were deleted and can be brought back (`records.deleting`)."""
+
+    def get_queryset(self) -> models.QuerySet["BackupRecord"]:
+        return super().get_queryset().exclude(deleted_at=None)
+
+
 class BackupRecord(JobRecord):
-    """A run of a backup plan."""
+    """A run of a backup plan. `objects` has not those that are in the trash."""
 
     KIND = "backup"
 
@@ -91,6 +108,15 @@ class BackupRecord(JobRecord):
     bytes_read = models.BigIntegerField(_("bytes read"), null=True, blank=True)
     bytes_added = models.BigIntegerField(_("bytes added"), null=True, blank=True)
     bytes_stored = models.BigIntegerField(_("bytes stored"), null=True, blank=True)
+    deleted_at = models.DateTimeField(pgettext_lazy("time", "deleted"), null=True, blank=True, editable=False)
+    # So it was deleted; and if it is there nevertheless, somebody has brought it back, and its hold does not count any more.
+    is_let_go = models.BooleanField(_("let go, as its hold had ended"), default=False, editable=False)
+    legal_hold_at = models.DateTimeField(_("under legal hold since"), null=True, blank=True, editable=False)
+    legal_hold_by = models.CharField(_("put under legal hold by"), max_length=150, blank=True, editable=False)
+    legal_hold_reason = models.TextField(_("reason of the legal hold"), blank=True, editable=False)
+
+    objects = PresentBackups()
+    trash = DeletedBackups()
 
     class Meta(JobRecord.Meta):
         verbose_name = _("backup record")
@@ -105,10 +131,32 @@ class BackupRecord(JobRecord):
             models.Index(fields=["queued_at"], name="backup_by_time"),
             models.Index(fields=["hold_until"], name="backup_held", condition=Q(hold_until__isnull=False)),
             models.Index(fields=["state", "lease_until"], name="backup_active", condition=Q(state__in=[1, 2])),
+            models.Index(fields=["deleted_at"], name="backup_deleted", condition=Q(deleted_at__isnull=False)),
         ]
 
     def __str__(self) -> str:
         return f"{self.plan_name} #{self.pk}"
+
+    @property
+    def is_under_legal_hold(self) -> bool:
+        return self.legal_hold_at is not None
+
+    @property
+    def gone_at(self) -> datetime | None:
+        """When its grace is over, if it was deleted: from then on it may be gone for good."""
+        return None if self.deleted_at is None else self.deleted_at + timedelta(days=settings.TRASH_DAYS)
+
+
+class DeletedBackup(BackupRecord):
+    """A run in the trash, as the console lists it."""
+
+    objects = DeletedBackups()  # type: ignore[misc]
+
+    class Meta:
+        proxy = True
+        verbose_name = _("deleted backup record")
+        verbose_name_plural = _("trash")
+        ordering = ["-deleted_at"]
 
 
 class RecoveryRecord(JobRecord):
@@ -191,6 +239,7 @@ class MaintenanceRun(models.Model):
         FORGET = "forget", _("forget")
         PRUNE = "prune", _("prune")
         DRILL = "drill", _("restore drill")
+        MAINTENANCE = "maintenance", _("maintenance")
 
     repository = models.ForeignKey(Repository, models.CASCADE, related_name="maintenance", verbose_name=_("repository"))
     kind = models.CharField(_("kind"), max_length=16, choices=Kind.choices)

@@ -1,31 +1,20 @@
-"""When repositories give back the space of what was forgotten: once a day at most, and only if there is something to give back."""
+"""When a prune pays: by what it would give back, and by what it would have to write again for that, both measured beforehand.
 
-import logging
-from datetime import datetime, timedelta
+A prune first looks: it reads the index and the trees of all snapshots, under a lock beside which backups go on. What it has seen
+is judged here, before anything is written (`engine.commands.prune.PruneOptions.pays`).
+"""
 
-from django.db.models import F, Max, Q
-from django.utils import timezone
+from engine.pruning import ByteCounts
 
-from records.maintenance import request_maintenance
-from records.models import MaintenanceRun, State
-from storage.models import Repository
-
-log = logging.getLogger(__name__)
-
-PRUNE_EVERY = timedelta(days=1)
+# Of all that is stored, so much at least must come back: looking and writing the index anew cost about as much as a hundredth of
+# reading everything.
+LEAST_SHARE = 0.01
+# For each byte that comes back so many are read and written again at most.
+REWRITTEN_AT_MOST = 5
 
 
-def request_due_prunes(now: datetime | None = None) -> int:
-    """Queue a prune of each repository in which snapshots were forgotten since its last one; return how many."""
-    moment = now or timezone.now()
-    forgotten = Q(maintenance__kind=MaintenanceRun.Kind.FORGET, maintenance__state=State.SUCCESS)
-    repositories = Repository.objects.annotate(
-        forgotten_at=Max("maintenance__end_time", filter=forgotten),
-        pruned_at=Max("maintenance__queued_at", filter=Q(maintenance__kind=MaintenanceRun.Kind.PRUNE)),
-    )
-    never, since_then = Q(pruned_at=None), Q(pruned_at__lt=F("forgotten_at"), pruned_at__lte=moment - PRUNE_EVERY)
-    due = list(repositories.filter(never | since_then, forgotten_at__isnull=False).order_by("pk"))
-    for repository in due:
-        run = request_maintenance(repository, MaintenanceRun.Kind.PRUNE)
-        log.info("maintenance=%d kind=prune repository=%d requested", run.pk, repository.pk)
-    return len(due)
+def pays(sizes: ByteCounts) -> bool:
+    """Return whether a prune that was planned with these sizes gives back enough for what it costs."""
+    gain = sizes.remove_total
+    rewritten = sizes.repack - sizes.repack_remove
+    return gain > 0 and gain >= LEAST_SHARE * sizes.total and rewritten <= REWRITTEN_AT_MOST * gain

@@ -1,70 +1,187 @@
-"""Letting backups go whose hold has ended. Each record is held as its plan said when that run started.
+"""Letting backups go whose hold has ended. They go to the trash (`records.deleting`), and for good when their grace is over.
 
-By time: until the record's `hold_until`. By number: as long as it is among the newest backups of its plan, so that the newest
-always stays. Only backups that can be restored count, and none goes while a recovery of it is under way.
+A plan holds its backups in one of two ways:
+- by a hold. Each is held as the plan said when that run started: by time, until the record's `hold_until`; by number, as long as it
+  is among the newest backups of its plan; or for ever.
+- by keep rules, restic's (`engine.retention`). The plan's present rules judge all its backups, those of earlier runs too, as
+  restic's policy judges all snapshots that there are. Only a hold by time that has not ended is kept, as a promise. Once a plan is
+  gone, or back to a hold, the rules that its newest run under rules had go on judging the runs under rules.
+
+Only backups that can be restored count. None goes that is under legal hold, was brought back from the trash, or is being restored;
+these count too, since they are there. The newest of a plan stays by number and by any rules.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
+from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from records.deleting import delete_backup_records
+from engine.retention import KeepPolicy, apply_policy
+from records.deleting import grace_text, let_backups_go
 from records.events import emit
+from records.keeping import RULES, keep_policy
 from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, Event, RecoveryRecord
 
 log = logging.getLogger(__name__)
 
 # The hold type of a plan whose backups are held by number (`jobs.models.BackupPlan.HoldType.COUNT`).
 HELD_BY_NUMBER = 5
-FORGOTTEN_AT_ONCE = 500
+LET_GO_AT_ONCE = 500
+_FIELDS = (
+    "pk",
+    "plan_name",
+    "start_time",
+    "queued_at",
+    "hold_until",
+    "legal_hold_at",
+    "is_let_go",
+    "is_used",
+    "snapshot",
+    "bytes_stored",
+    "backup_detail__hold_type",
+    "backup_detail__hold_time",
+    "backup_detail__keep",
+    "backup_detail__timezone",
+)
 
 
-def forget_expired(now: datetime | None = None) -> int:
-    """Delete the records whose hold has ended and have their snapshots forgotten; return how many."""
-    moment = now or timezone.now()
-    by_time = _restorable().filter(hold_until__lte=moment).values_list("plan_uuid", flat=True)
-    plans = set(by_time) | set(_held_by_number().values_list("plan_uuid", flat=True))
-    return sum(_forget(plan_uuid, moment) for plan_uuid in sorted(plans))
+@dataclass(frozen=True, slots=True)
+class KeepRules:
+    """A plan's keep rules, and the zone whose hours, days, weeks, months and years they count."""
+
+    policy: KeepPolicy
+    zone: ZoneInfo
 
 
-def _forget(plan_uuid: UUID, now: datetime) -> int:
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A backup and why it stays: a sentence without its end for each reason. Without any it goes."""
+
+    record: int
+    name: str
+    time: datetime
+    snapshot: str
+    bytes_stored: int | None
+    reasons: tuple[str, ...]
+
+    @property
+    def stays(self) -> bool:
+        return bool(self.reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class _Dated:
+    """A record as the engine's rules see a snapshot."""
+
+    record: int
+    time: datetime
+
+    def has_tags(self, tags: Iterable[str]) -> bool:
+        return False
+
+
+def let_expired_go(rules: Mapping[UUID, KeepRules], now: datetime) -> int:
+    """Put the backups whose hold has ended into the trash; return how many. `rules`: of the plans that have any now."""
+    return sum(_let_go(plan_uuid, judged) for plan_uuid, judged in judge_held(rules, now))
+
+
+def judge_held(rules: Mapping[UUID, KeepRules], now: datetime) -> Iterator[tuple[UUID, list[Judged]]]:
+    """Yield each plan, deleted ones too, of whose backups some may go, with what becomes of them."""
+    by_time = _restorable().filter(hold_until__lte=now, is_let_go=False, legal_hold_at=None)
+    by_number_or_rules = Q(backup_detail__hold_type=HELD_BY_NUMBER) | Q(backup_detail__keep__has_any_keys=list(RULES))
+    others = _restorable().filter(by_number_or_rules, hold_until=None)
+    held = (rows.order_by().values_list("plan_uuid", flat=True).distinct() for rows in (by_time, others))
+    for plan_uuid in sorted({*rules, *chain.from_iterable(held)}):
+        yield plan_uuid, judge_backups(plan_uuid, rules.get(plan_uuid), now)
+
+
+def judge_backups(plan_uuid: UUID, rules: KeepRules | None, now: datetime) -> list[Judged]:
+    """Return what becomes of each backup of a plan, newest first. `rules`: the plan's present ones; changes nothing."""
     used = Exists(RecoveryRecord.objects.filter(backup_record=OuterRef("pk"), state__in=ACTIVE_STATES))
-    expired = Q(hold_until__lte=now) | Q(pk__in=list(_beyond_number(plan_uuid)))
-    records = _restorable().filter(~used, expired, plan_uuid=plan_uuid).select_related("repository")
+    rows = list(_restorable().filter(plan_uuid=plan_uuid).annotate(is_used=used).order_by("-pk").values(*_FIELDS))
+    by_rules = _kept_by_rules(rows, rules, now)
+    judged = []
+    for newer, row in enumerate(rows):
+        reasons = [*_reasons_to_stay(row, now), *by_rules.get(row["pk"], ())]
+        if row["pk"] not in by_rules:
+            reasons += _reasons_of_hold(row, newer)
+        name = f"{row['plan_name']} #{row['pk']}"
+        judged.append(Judged(row["pk"], name, _time(row), row["snapshot"], row["bytes_stored"], tuple(reasons)))
+    return judged
+
+
+def _let_go(plan_uuid: UUID, judged: list[Judged]) -> int:
+    expired = [one.record for one in judged if not one.stays]
+    if not expired:
+        return 0
     with transaction.atomic():
-        oldest = list(records.order_by("pk")[:FORGOTTEN_AT_ONCE])
-        deleted = delete_backup_records(oldest)
-        if deleted:
+        oldest = list(_restorable().filter(pk__in=sorted(expired)[:LET_GO_AT_ONCE]).order_by("pk"))
+        gone = let_backups_go(oldest)
+        if gone:
             text = ngettext(
                 "Backup plan %(plan)s let %(count)d backup go",
                 "Backup plan %(plan)s let %(count)d backups go",
-                deleted,
+                gone,
             )  # fmt: skip
-            title = text % {"plan": oldest[-1].plan_name, "count": deleted}
-            emit(Event.Level.INFO, Event.Topic.BACKUP, title, _("Their hold has ended."), plan_uuid=plan_uuid)
-    log.info("plan=%s forgotten=%d", plan_uuid, deleted)
-    return deleted
+            title = text % {"plan": oldest[-1].plan_name, "count": gone}
+            message = " ".join([_("Their hold has ended."), grace_text()])
+            emit(Event.Level.INFO, Event.Topic.BACKUP, title, message, plan_uuid=plan_uuid)
+    log.info("plan=%s let_go=%d", plan_uuid, gone)
+    return gone
 
 
-def _beyond_number(plan_uuid: UUID) -> Iterator[int]:
-    """Yield the primary keys of the plan's backups that are held by number, and have as many newer ones."""
-    details = ("pk", "backup_detail__hold_type", "backup_detail__hold_time")
-    newest_first = _restorable().filter(plan_uuid=plan_uuid).order_by("-pk").values_list(*details)
-    for newer, (pk, hold_type, hold_time) in enumerate(newest_first):
-        if hold_type == HELD_BY_NUMBER and newer >= max(1, hold_time):
-            yield pk
+def _kept_by_rules(rows: list[dict[str, Any]], rules: KeepRules | None, now: datetime) -> dict[int, tuple[str, ...]]:
+    """Return, of those that rules judge, the reasons why each stays; `rows` are newest first."""
+    judged = rows
+    if rules is None:
+        judged = [row for row in rows if row["backup_detail__keep"]]
+        if not judged:
+            return {}
+        rules = KeepRules(keep_policy(judged[0]["backup_detail__keep"]), ZoneInfo(judged[0]["backup_detail__timezone"]))
+    taken = [_Dated(row["pk"], _time(row).astimezone(rules.zone)) for row in judged]
+    verdict = apply_policy(taken, rules.policy, now=now)
+    return {one.record: () for one in verdict.remove} | {kept.snapshot.record: kept.reasons for kept in verdict.keep}
+
+
+def _reasons_to_stay(row: dict[str, Any], now: datetime) -> list[str]:
+    """Return what keeps a backup whatever rules or number say."""
+    reasons = []
+    if row["legal_hold_at"] is not None:
+        reasons.append(_("it is under legal hold"))
+    if row["is_let_go"]:
+        reasons.append(_("it was brought back from the trash"))
+    if row["is_used"]:
+        reasons.append(_("it is being restored"))
+    if row["hold_until"] is not None and row["hold_until"] > now:
+        until = date_format(timezone.localtime(row["hold_until"]), "DATETIME_FORMAT")
+        reasons.append(_("it is held until %(time)s") % {"time": until})
+    return reasons
+
+
+def _reasons_of_hold(row: dict[str, Any], newer: int) -> list[str]:
+    """Return why a backup that no rules judge stays by its own hold. `newer`: how many backups of its plan came later."""
+    if row["backup_detail__hold_type"] == HELD_BY_NUMBER:
+        number = max(1, row["backup_detail__hold_time"] or 0)
+        return [_("it is among the newest %(count)d") % {"count": number}] if newer < number else []
+    return [_("it is held for ever")] if row["hold_until"] is None else []
+
+
+def _time(row: dict[str, Any]) -> datetime:
+    """Return the time of the backup's snapshot: when its run started."""
+    time: datetime = row["start_time"] or row["queued_at"]
+    return time
 
 
 def _restorable() -> QuerySet[BackupRecord]:
     return BackupRecord.objects.filter(state__in=RESTORABLE_STATES)
-
-
-def _held_by_number() -> QuerySet[BackupRecord]:
-    return _restorable().filter(hold_until=None, backup_detail__hold_type=HELD_BY_NUMBER)

@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from backupcenter.api.fields import UnixTimeField
 from clients.serializers import NestedClientSerializer
+from records.legal_hold import REASON_LENGTH
 from records.models import BackupRecord, JobRecord, RecoveryRecord, State
 from records.slots import explain_waiting
 
@@ -50,6 +51,18 @@ class WaitsField(serializers.Field):  # type: ignore[type-arg]
         return record.waits_for
 
 
+class LegalHoldSerializer(serializers.ModelSerializer[BackupRecord]):
+    """Since when, by whom and why a backup is under legal hold."""
+
+    time = UnixTimeField(source="legal_hold_at", read_only=True)
+    by = serializers.CharField(source="legal_hold_by", read_only=True)
+    reason = serializers.CharField(source="legal_hold_reason", max_length=REASON_LENGTH)
+
+    class Meta:
+        model = BackupRecord
+        fields = ["time", "by", "reason"]
+
+
 class BackupRecordSerializer(serializers.ModelSerializer[BackupRecord]):
     """A run of a backup plan."""
 
@@ -60,6 +73,12 @@ class BackupRecordSerializer(serializers.ModelSerializer[BackupRecord]):
     scheduled_time = UnixTimeField(source="scheduled_at", read_only=True, allow_null=True)
     hold_time = UnixTimeField(
         source="hold_until", read_only=True, allow_null=True, help_text=_("Held until; null: for ever, or by number.")
+    )
+    let_go = serializers.BooleanField(source="is_let_go", read_only=True, help_text=_("Whether its hold had ended."))
+    legal_hold = serializers.SerializerMethodField(help_text=_("Null: none. Under one nobody can delete it."))
+    deleted_time = UnixTimeField(source="deleted_at", read_only=True, allow_null=True)
+    gone_time = UnixTimeField(
+        source="gone_at", read_only=True, allow_null=True, help_text=_("Until when it can be brought back, if it was deleted.")
     )
     late = serializers.BooleanField(source="is_late", read_only=True)
     repository = serializers.CharField(source="repository.location", read_only=True)
@@ -75,6 +94,10 @@ class BackupRecordSerializer(serializers.ModelSerializer[BackupRecord]):
             "scheduled_time",
             "late",
             "hold_time",
+            "legal_hold",
+            "deleted_time",
+            "gone_time",
+            "let_go",
             "repository",
             "snapshot",
             "files_total",
@@ -86,6 +109,10 @@ class BackupRecordSerializer(serializers.ModelSerializer[BackupRecord]):
             "bytes_stored",
         ]
         read_only_fields = fields
+
+    @extend_schema_field({"allOf": [{"$ref": "#/components/schemas/LegalHold"}], "nullable": True})
+    def get_legal_hold(self, record: BackupRecord) -> dict[str, Any] | None:
+        return dict(LegalHoldSerializer(record).data) if record.is_under_legal_hold else None
 
 
 class BackupRecordDetailSerializer(BackupRecordSerializer):

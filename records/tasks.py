@@ -5,8 +5,7 @@ from celery import shared_task
 from accounts.housekeeping import delete_expired
 from records.housekeeping import delete_old_events
 from records.maintenance import run_maintenance
-from records.pruning import request_due_prunes
-from records.retention import forget_expired
+from records.upkeep import request_due_maintenance
 from records.verifying import delete_old_checks, request_due_checks
 
 
@@ -26,6 +25,5 @@ def verify() -> None:
 def housekeep() -> None:
     delete_old_events()
     delete_expired()
-    forget_expired()
-    request_due_prunes()
+    request_due_maintenance()
     delete_old_checks()

@@ -199,13 +199,18 @@ def test_an_active_record_cannot_be_deleted(api, plan, state) -> None:
     assert BackupRecord.objects.filter(pk=record.pk).exists()
 
 
-def test_deleting_a_backup_record_has_its_snapshot_forgotten(api, plan) -> None:
+def test_a_deleted_backup_record_is_gone_from_all_lists_and_nothing_is_forgotten_yet(api, plan) -> None:
     record = make_record(plan, snapshot="b" * 64)
     assert api("viewer").delete(f"/api/record/backup/{record.pk}").status_code == 403
-    assert api("operator").delete(f"/api/record/backup/{record.pk}/").status_code == 204
-    assert api("viewer").get(f"/api/record/backup/{record.pk}").status_code == 404
-    run = MaintenanceRun.objects.get()
-    assert (run.kind, run.arguments, run.repository) == ("forget", {"snapshots": ["b" * 64]}, plan.repository)
+    operator, viewer = api("operator"), api("viewer")
+    assert operator.delete(f"/api/record/backup/{record.pk}/").status_code == 204
+    for step in ("", "/files", "/download"):
+        assert viewer.get(f"/api/record/backup/{record.pk}{step}").status_code == 404
+    assert ids(viewer.get("/api/record/backup")) == []
+    assert operator.delete(f"/api/record/backup/{record.pk}").status_code == 404
+    asked = {"client": {"ipv4": plan.client.ipv4}, "backup_record": {"id": record.pk}, "recovery_data": '{"destination": "/back"}'}
+    assert operator.post("/api/recovery", asked, format="json").status_code == 400
+    assert not MaintenanceRun.objects.exists()
 
 
 def test_a_recoverys_history_outlives_the_backup_record(api, plan) -> None:

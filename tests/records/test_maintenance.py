@@ -14,12 +14,11 @@ from django.utils import timezone
 from engine.errors import BucketMissing, LockLost, StoreUnreachable
 from jobs.watchdog import watch
 from records import maintenance, publishing
-from records.deleting import delete_backup_record
 from records.maintenance import request_maintenance, run_maintenance
 from records.models import Event, MaintenanceRun, State
 from storage.models import Repository
 from storage.repositories import open_repository
-from tests.factories import make_plan, make_record
+from tests.factories import make_plan
 
 Kind = MaintenanceRun.Kind
 
@@ -43,15 +42,17 @@ def age(seconds: float) -> None:
     MaintenanceRun.objects.filter(published_at__isnull=False).update(published_at=then)
 
 
-def test_deleting_a_record_gives_the_forgetting_to_a_worker_at_once(
-    db, tmp_path, sent, django_capture_on_commit_callbacks
-) -> None:
-    record = make_record(make_plan(tmp_path))
-    with django_capture_on_commit_callbacks(execute=True):
-        delete_backup_record(record)
-    run = MaintenanceRun.objects.get()
-    assert sent == [[run.pk, 1]]
-    assert run.published_at is not None
+def test_two_runs_of_one_repository_come_one_after_the_other(repository, sent) -> None:
+    first, second = (request_maintenance(repository, Kind.CHECK) for _ in range(2))
+    MaintenanceRun.objects.filter(pk=first.pk).update(state=State.RUNNING, lease_until=timezone.now() + timedelta(minutes=1))
+    run_maintenance(second.pk, 1)
+    second.refresh_from_db()
+    assert (second.state, second.attempt) == (State.QUEUED, 1)
+    assert second.not_before > timezone.now()
+    MaintenanceRun.objects.filter(pk=first.pk).update(state=State.SUCCESS)
+    run_maintenance(second.pk, 1)
+    second.refresh_from_db()
+    assert (second.state, second.error) == (State.SUCCESS, "")
 
 
 def test_what_never_reached_its_queue_is_published_by_the_watchdog_once(repository, sent) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.utils import timezone
 from knox.models import AuthToken
 
 from accounts.models import AuditEntry, User
@@ -18,7 +19,7 @@ from jobs.models import BackupPlan
 from jobs.recovery import request_recovery
 from records.events import emit
 from records.maintenance import request_maintenance
-from records.models import BackupRecord, DrillRecord, Event, MaintenanceRun, RecoveryRecord, State
+from records.models import BackupRecord, DeletedBackup, DrillRecord, Event, MaintenanceRun, RecoveryRecord, State
 from tests.factories import make_plan, make_record
 
 # Who asks. The last of them hold credentials that do not count any more.
@@ -34,6 +35,7 @@ class World:
     stranger: User
     plan: BackupPlan
     record: BackupRecord
+    deleted: DeletedBackup
     recovery: RecoveryRecord
     event: Event
     run: MaintenanceRun
@@ -69,6 +71,7 @@ class World:
 def world(db: None, account: Callable[[str], User], tmp_path: Path) -> World:
     plan = make_plan(tmp_path)
     record = make_record(plan, state=State.QUEUED)
+    make_record(plan, deleted_at=timezone.now())
     recovery = request_recovery(plan.client, make_record(plan), json.dumps({"destination": "/back"}))
     token = {name: AuthToken.objects.create(account(name))[1] for name in PEOPLE}
     locked = User.objects.create_user("locked", role=User.Role.ADMINISTRATOR, is_active=False)
@@ -82,6 +85,7 @@ def world(db: None, account: Callable[[str], User], tmp_path: Path) -> World:
         stranger=stranger,
         plan=plan,
         record=record,
+        deleted=DeletedBackup.objects.get(),
         recovery=recovery,
         event=Event.objects.latest("pk"),
         run=run,

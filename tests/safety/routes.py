@@ -68,6 +68,8 @@ API: dict[str, str | Account] = {
     "PUT /api/backup/<uuid>": OPERATOR,
     "DELETE /api/backup/<uuid>": OPERATOR,
     "GET /api/backup/<uuid>/next": VIEWER,
+    "GET /api/backup/<uuid>/retention-preview": VIEWER,
+    "POST /api/backup/<uuid>/retention-preview": OPERATOR,
     "POST /api/backup/<uuid>/pause": OPERATOR,
     "POST /api/backup/<uuid>/resume": OPERATOR,
     "POST /api/backup/<uuid>/run": OPERATOR,
@@ -80,6 +82,9 @@ API: dict[str, str | Account] = {
     "GET /api/record/backup/<pk>": VIEWER,
     "DELETE /api/record/backup/<pk>": OPERATOR,
     "POST /api/record/backup/<pk>/cancel": OPERATOR,
+    "POST /api/record/backup/<pk>/undelete": OPERATOR,
+    "POST /api/record/backup/<pk>/legal-hold": ADMINISTRATOR,
+    "DELETE /api/record/backup/<pk>/legal-hold": ADMINISTRATOR,
     "GET /api/record/backup/<pk>/files": VIEWER,
     "GET /api/record/backup/<pk>/download": VIEWER,
     "GET /api/record/recovery": VIEWER,
@@ -123,6 +128,8 @@ PAGES = {
     "jobs_plandrill": Pages(look=VIEWER, change=OPERATOR),
     "records_drillrecord": Pages(look=VIEWER),
     "records_backuprecord": Pages(look=VIEWER, delete=OPERATOR),
+    # The trash, which nobody empties by hand.
+    "records_deletedbackup": Pages(look=VIEWER),
     "records_recoveryrecord": Pages(look=VIEWER, delete=OPERATOR),
     "records_event": Pages(look=VIEWER),
     "records_maintenancerun": Pages(look=VIEWER, delete=OPERATOR),
@@ -145,6 +152,9 @@ ACTIONS = {
     "jobs_backupplan.verify": OPERATOR,
     "jobs_backupplan.drill_now": OPERATOR,
     "records_backuprecord.cancel": OPERATOR,
+    "records_backuprecord.place_hold": ADMINISTRATOR,
+    "records_backuprecord.lift_hold": ADMINISTRATOR,
+    "records_deletedbackup.undelete": OPERATOR,
     "records_recoveryrecord.cancel": OPERATOR,
 }
 

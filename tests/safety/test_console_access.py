@@ -55,6 +55,7 @@ def row(world: World, browsers: dict[str, Browser]) -> Any:
         "clients_jointoken": world.join_token,
         "jobs_backupplan": world.plan,
         "records_backuprecord": world.record,
+        "records_deletedbackup": world.deleted,
         "records_recoveryrecord": world.recovery,
         "jobs_plandrill": world.plan.drill,
         "records_drillrecord": world.drill,

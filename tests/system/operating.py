@@ -81,7 +81,7 @@ class Operator:
         return dict(self.api.post(f"/api/backup/{plan['uuid']}/run"))
 
     def delete(self, record: Record) -> None:
-        """Delete a backup record, and so have its snapshot forgotten."""
+        """Put a backup record into the trash."""
         address = f"{self.center.url}/api/record/backup/{record['id']}"
         requests.delete(address, headers={"Authorization": f"Token {self.token}"}, timeout=60).raise_for_status()
 

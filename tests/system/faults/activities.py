@@ -134,13 +134,18 @@ class Prune(Work):
         operator.wait_for_end(operator.run(self.plan))
         for record in before:
             operator.delete(record)
+        # At once, and not when their grace is over.
+        self.request("forget", {"snapshots": [record["snapshot"] for record in before if record["snapshot"]]})
         question = "SELECT count(*) FROM records_maintenancerun WHERE kind = 'forget' AND state IN (1, 2)"
         wait_until(lambda: self.stage.query(question) == [(0,)], "the forgetting to end", MIDDLE_TIMEOUT_S)
 
     def begin(self) -> int:
+        return self.request("prune", {})
+
+    def request(self, kind: str, arguments: dict[str, list[str]]) -> int:
         code = (
             "from storage.models import Repository; from records.maintenance import request_maintenance;"
-            f"print(request_maintenance(Repository.objects.get(bucket='{self.bucket}'), 'prune').pk)"
+            f"print(request_maintenance(Repository.objects.get(bucket='{self.bucket}'), '{kind}', {arguments}).pk)"
         )
         return int(self.stage.center.run_python(code).split()[-1])
 
