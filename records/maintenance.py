@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import Error as DatabaseFailure
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.dispatch import Signal
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 # Work may be silent for as long as one slow request to the store takes.
 LEASE = timedelta(seconds=120)
 RENEW_EVERY_S = 15.0
+PERSIST_EVERY_S = 1.0
 # A repository that is in use is looked at again after so long.
 LOCKED_PAUSE = timedelta(seconds=60)
 STORE_PAUSE = timedelta(minutes=15)
@@ -67,7 +68,6 @@ def run_maintenance(number: int, attempt: int) -> None:
     """Do the queued run of this primary key, unless it has been done, or begun by another worker."""
     if not _begin(number, attempt):
         return
-    rows = MaintenanceRun.objects.filter(pk=number, attempt=attempt)
     run = MaintenanceRun.objects.select_related("repository__tenant__endpoint").get(pk=number)
     log.info("maintenance=%d kind=%s repository=%d attempt=%d started", number, run.kind, run.repository_id, attempt)
     with _Lease(number, attempt):
@@ -78,18 +78,21 @@ def run_maintenance(number: int, attempt: int) -> None:
                 _put_off(run, str(failure), pause)
                 return
             state, result, error = State.FAILED, {}, str(failure)
+        except (OperationalError, InterfaceError) as fault:
+            log.warning("maintenance=%d put off: %s", number, fault)
+            _put_off(run, _failure(fault), LOCKED_PAUSE)
+            return
         except Exception as fault:
             log.exception("maintenance=%d failed", number)
-            # Not the fault's own text: it is meant for the log, and may hold anything.
-            reason = _("%(error)s; the control worker's log says more.") % {"error": type(fault).__name__}
-            state, result, error = State.FAILED, {}, reason
-    if result.get("problems"):
-        state, error = State.FAILED, str(result["problems"][0])
-    with transaction.atomic():
-        if not rows.filter(state=State.RUNNING).update(
-            state=state, result=result, error=error, end_time=timezone.now(), lease_until=None
-        ):
-            return
+            state, result, error = State.FAILED, {}, _failure(fault)
+        if result.get("problems"):
+            state, error = State.FAILED, str(result["problems"][0])
+        _persist(lambda: _finish(run, state, result, error))
+
+
+def _finish(run: MaintenanceRun, state: State, result: dict[str, Any], error: str) -> None:
+    rows = MaintenanceRun.objects.filter(pk=run.pk, attempt=run.attempt, state=State.RUNNING)
+    if rows.update(state=state, result=result, error=error, end_time=timezone.now(), lease_until=None):
         run.refresh_from_db()
         run_ended.send(MaintenanceRun, run=run)
         if state == State.SUCCESS and run.arguments.get("in_turn"):
@@ -162,14 +165,36 @@ def _pause(run: MaintenanceRun, failure: EngineError) -> timedelta | None:
 
 def _put_off(run: MaintenanceRun, reason: str, pause: timedelta) -> None:
     """Queue the run again for a while later: that is no attempt that failed."""
-    with transaction.atomic():
-        is_news = not run.error
+    is_news = not run.error
+
+    def queue_again() -> None:
         if MaintenanceRun.objects.filter(pk=run.pk, attempt=run.attempt, state=State.RUNNING).update(
             state=State.QUEUED, error=reason, not_before=timezone.now() + pause, published_at=None, lease_until=None
         ):
             run.refresh_from_db()
             if is_news:
                 _tell(run, Event.Level.WARNING, _("waits for the repository"))
+
+    _persist(queue_again)
+
+
+def _persist(change: Callable[[], None]) -> None:
+    """Make a change in a transaction, again and again while the database is away: what was done is not to be done twice."""
+    while True:
+        try:
+            with transaction.atomic():
+                return change()
+        except (OperationalError, InterfaceError) as error:
+            if connection.in_atomic_block:
+                raise
+            log.warning("the outcome of a maintenance run waits for the database: %s", error)
+            connection.close()
+        time.sleep(PERSIST_EVERY_S)
+
+
+def _failure(fault: Exception) -> str:
+    # Not the fault's own text: it is meant for the log, and may hold anything.
+    return _("%(error)s; the control worker's log says more.") % {"error": type(fault).__name__}
 
 
 def _tell(run: MaintenanceRun, level: int, what: object, message: str | None = None) -> None:

@@ -4,6 +4,7 @@ import itertools
 import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import OperationalError
@@ -121,6 +122,36 @@ def test_what_is_to_be_forgotten_waits_for_its_store(repository, monkeypatch, ki
     run.refresh_from_db()
     assert (run.state, run.error) == (state, str(failure))
     assert (run.not_before is not None) == (state == State.QUEUED)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_outcome_waits_for_a_database_that_is_away(repository, monkeypatch) -> None:
+    finish, tried = maintenance._finish, []
+
+    def fail_first(*arguments: Any) -> None:
+        tried.append(arguments)
+        if len(tried) < 3:
+            raise OperationalError("the server closed the connection")
+        finish(*arguments)
+
+    monkeypatch.setattr(maintenance, "_finish", fail_first)
+    monkeypatch.setattr(maintenance, "PERSIST_EVERY_S", 0)
+    run = request_maintenance(repository, Kind.CHECK)
+    run_maintenance(run.pk, 1)
+    run.refresh_from_db()
+    assert (run.state, run.attempt, len(tried)) == (State.SUCCESS, 1, 3)
+
+
+def test_a_run_whose_work_missed_the_database_is_done_again_later(repository, monkeypatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise OperationalError("secret")
+
+    monkeypatch.setattr(maintenance, "check", fail)
+    run = request_maintenance(repository, Kind.CHECK)
+    run_maintenance(run.pk, 1)
+    run.refresh_from_db()
+    assert (run.state, run.attempt, run.error) == (State.QUEUED, 1, "OperationalError; the control worker's log says more.")
+    assert run.not_before is not None
 
 
 def test_a_fault_of_ours_fails_the_run_and_leaves_its_text_to_the_log(repository, monkeypatch, caplog) -> None:
