@@ -270,7 +270,7 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "jobs.console.dashboard.add_figures",
     "STYLES": [lambda request: static("console.css")],
     "SIDEBAR": {"navigation": NAVIGATION},
-    "SCRIPTS": [lambda request: static("live.js")],
+    "SCRIPTS": [lambda request: static("live.js"), lambda request: static("labels.js")],
     "LOGIN": {"form": "accounts.console.LoginForm"},
 }
 SPECTACULAR_SETTINGS = {
