@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from clients.models import Client
 from clients.presence import heard_since
-from jobs.health import FleetHealth, Health
+from jobs.health import FleetHealth, Health, PlanHealth
 from jobs.models import BackupPlan
 from records.models import BackupRecord, MaintenanceRun, State
 from storage.models import Tenant
@@ -34,22 +34,28 @@ class Need:
     act: str = ""
 
 
-def needs(health: FleetHealth, tenants: Iterable[Tenant]) -> list[Need]:
-    """Return what needs somebody, the gravest first, of each kind the newest few. As many queries for a fleet of any size."""
-    return [*_plans(health), *_tenants(tenants), *_checks(), *_clients()]
+def worst_plans(health: FleetHealth) -> list[PlanHealth]:
+    """Return the plans that need somebody most, of each kind the newest few."""
+    return [plan for _kind, group in groupby(health.unwell, lambda plan: plan.health) for plan in islice(group, SHOWN)]
 
 
-def _plans(health: FleetHealth) -> Iterator[Need]:
+def needs(worst: list[PlanHealth], plans: dict[int, BackupPlan], tenants: Iterable[Tenant]) -> list[Need]:
+    """Return what needs somebody, the gravest first, of each kind the newest few.
+
+    `worst`: see `worst_plans`; `plans`: with at least these, by their keys.
+    """
+    return [*_plans(worst, plans), *_tenants(tenants), *_checks(), *_clients()]
+
+
+def _plans(worst: list[PlanHealth], plans: dict[int, BackupPlan]) -> Iterator[Need]:
     sentences = {
         Health.FAILING: _("%(plan)s fails"),
         Health.NEVER: _("%(plan)s has no backup yet"),
         Health.LATE: _("%(plan)s is late"),
     }
-    shown = [plan for _kind, group in groupby(health.unwell, lambda plan: plan.health) for plan in islice(group, SHOWN)]
-    plans = BackupPlan.objects.select_related("client").in_bulk([judged.plan for judged in shown])
-    failed = [judged.ended for judged in shown if judged.health == Health.FAILING]
+    failed = [judged.ended for judged in worst if judged.health == Health.FAILING]
     failures = BackupRecord.objects.only("error").in_bulk(failed)
-    for judged in shown:
+    for judged in worst:
         # It may have been deleted at this moment.
         if (plan := plans.get(judged.plan)) is None:
             continue
@@ -82,7 +88,7 @@ def _tenants(tenants: Iterable[Tenant]) -> Iterator[Need]:
 def _checks() -> Iterator[Need]:
     """The repositories whose newest check of its kind found something, or could not be done."""
     since = timezone.now() - timedelta(days=30)
-    kinds = [MaintenanceRun.Kind.CHECK, MaintenanceRun.Kind.CHECK_DATA, MaintenanceRun.Kind.PRUNE]
+    kinds = [MaintenanceRun.Kind.CHECK, MaintenanceRun.Kind.CHECK_DATA, MaintenanceRun.Kind.PRUNE, MaintenanceRun.Kind.DRILL]
     runs = MaintenanceRun.objects.filter(kind__in=kinds, end_time__gte=since).select_related("repository__tenant__endpoint")
     newest: dict[tuple[int, str], MaintenanceRun] = {}
     for run in runs.order_by("-pk"):

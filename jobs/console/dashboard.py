@@ -10,11 +10,11 @@ from django.utils.translation import ngettext
 
 from clients.models import Client
 from clients.presence import heard_since
-from jobs.console.attention import needs
+from jobs.console.attention import needs, worst_plans
 from jobs.console.first_steps import first_steps
-from jobs.health import FleetHealth, Health, fleet_health
+from jobs.health import FleetHealth, Health, PlanHealth, fleet_health
 from jobs.models import BackupPlan
-from records.models import BackupRecord, RecoveryRecord, State
+from records.models import BackupRecord, DrillRecord, RecoveryRecord, State
 from records.statistics import Day, recent_days
 from storage.models import Tenant
 
@@ -34,12 +34,14 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
     last_restore = RecoveryRecord.objects.filter(state=State.SUCCESS).order_by("-pk").first()
     steps = [] if last_restore else first_steps(health, has_tenant=bool(tenants), has_agent=bool(clients["joined"]))
     counts = health.counts
+    worst, firing = worst_plans(health), _next_to_fire(health)
+    plans = BackupPlan.objects.select_related("client").in_bulk({judged.plan for judged in [*worst, *firing]})
     return {
         **context,
         "health": health,
         "health_counts": [(kind, kind.label, counts[kind]) for kind in Health],
         "verdict": _verdict(health),
-        "needs": needs(health, tenants),
+        "needs": needs(worst, plans, tenants),
         "may_act": request.user.has_perm("jobs.change_backupplan"),
         "steps": steps,
         "running": _running(),
@@ -47,16 +49,15 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
         "ratios": _ratios(days),
         "clients": clients,
         "tenants": [_quota(tenant) for tenant in tenants[:SHOWN]],
-        "firing": _firing(health),
+        "firing": [plans[judged.plan] for judged in firing if judged.plan in plans],
         "last_restore": last_restore,
+        "last_proof": DrillRecord.objects.filter(state=State.SUCCESS).order_by("-pk").first(),
     }
 
 
-def _firing(health: FleetHealth) -> list[BackupPlan]:
+def _next_to_fire(health: FleetHealth) -> list[PlanHealth]:
     due = [judged for judged in health.plans if judged.next_fire_at is not None]
-    next_ones = nsmallest(SHOWN, due, key=lambda judged: (judged.next_fire_at, judged.plan))
-    plans = BackupPlan.objects.in_bulk([judged.plan for judged in next_ones])
-    return [plans[judged.plan] for judged in next_ones if judged.plan in plans]
+    return nsmallest(SHOWN, due, key=lambda judged: (judged.next_fire_at, judged.plan))
 
 
 def _verdict(health: FleetHealth) -> str:

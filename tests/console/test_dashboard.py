@@ -9,7 +9,7 @@ from django.test import Client as Browser
 from django.urls import reverse
 from django.utils import timezone
 
-from jobs.console.attention import needs
+from jobs.console.attention import needs, worst_plans
 from jobs.console.first_steps import first_steps
 from jobs.health import fleet_health
 from jobs.models import BackupPlan
@@ -37,7 +37,8 @@ def operator(account) -> Browser:
 
 
 def titles() -> list[str]:
-    return [need.title for need in needs(fleet_health(), Tenant.objects.all())]
+    plans = BackupPlan.objects.in_bulk()
+    return [need.title for need in needs(worst_plans(fleet_health()), plans, Tenant.objects.all())]
 
 
 def test_a_failing_plan_is_told_with_its_error_and_run_again_by_its_button(plan, operator) -> None:
