@@ -285,7 +285,10 @@ def _take_back(record: JobRecord, attempt: int, said: dict[str, Any]) -> None:
     with transaction.atomic():
         rows = _all_rows(record).filter(_lost_to_time(attempt))
         if not rows.update(state=State.RUNNING, attempt=attempt, end_time=None, error="", **said):
-            raise StaleAttempt
+            # Another report, that was as long on its way, may have done so just now.
+            if not _rows(record, State.RUNNING, attempt).update(**said):
+                raise StaleAttempt
+            return
         record.refresh_from_db()
         _tell(record, Event.Level.INFO, _("goes on, its client is heard again"))
 

@@ -294,6 +294,22 @@ def test_an_agent_that_is_heard_again_goes_on_with_the_attempt_that_was_lost(age
     assert say(agent, record, "finish", outcome="success", result=RESULT).status_code == 200
 
 
+def test_of_two_reports_that_come_late_together_none_is_refused(agent, record, monkeypatch) -> None:
+    say(agent, record, "claim")
+    lose(record)
+    lost_to_time = lifecycle._lost_to_time
+
+    def after_another(attempt: int):
+        monkeypatch.setattr(lifecycle, "_lost_to_time", lost_to_time)
+        assert say(agent, record, "progress", progress={"files_done": 1}).status_code == 200
+        return lost_to_time(attempt)
+
+    monkeypatch.setattr(lifecycle, "_lost_to_time", after_another)
+    assert say(agent, record, "progress", progress={"files_done": 2}).status_code == 200
+    record.refresh_from_db()
+    assert (record.state, record.attempt, record.progress) == (State.RUNNING, 1, {"files_done": 2})
+
+
 @pytest.mark.parametrize(("attempts", "state"), [(2, State.QUEUED), (1, State.LOST)])
 def test_an_outcome_counts_that_comes_after_the_attempt_was_lost(agent, record, settings, attempts, state) -> None:
     settings.JOB_ATTEMPTS = attempts
