@@ -1,7 +1,7 @@
 """The agent's Celery application: a worker on one queue, in threads, that nobody can control from afar.
 
 Messages are acknowledged early: a job that is lost is noticed by its lease, not redelivered by the broker. Results, remote
-control, gossip and mingling are off: the agent's broker account needs to reach its own queue only.
+control, gossip and mingling are off: the agent's broker login opens its own queue only (`agent.transport`).
 """
 
 import logging
@@ -18,7 +18,9 @@ from agent.center import AgentUnsupported, Center, CenterError
 from agent.config import AgentConfig
 from agent.doctor import check_for_ever
 from agent.job import hand_back_jobs, is_stopping, kill_children, run_job, running_jobs
+from agent.login import Login
 from agent.outbox import deliver_for_ever
+from agent.transport import transport_of
 from engine import __version__
 
 log = logging.getLogger(__name__)
@@ -28,17 +30,18 @@ JOBS_AT_ONCE = 2
 HEARTBEAT_EVERY_S = 15.0
 # Often enough to be seen by the server as being there.
 UNSUPPORTED_BEAT_EVERY_S = 45.0
+STEP_S = 5.0
 EXIT_AT_ONCE = 128 + signal.SIGTERM
 JOB_NAME = re.compile(r"(backup|recovery)-[0-9]{1,18}")
 
 
-def make_app(config: AgentConfig, state: Path) -> Celery:
+def make_app(config: AgentConfig, state: Path, login: Login, center: Center) -> Celery:
     """Return the application of an agent that has joined."""
-    center = Center(config.center, config.token)
     # No fixups: a Django that happens to be configured in the environment is none of the agent's.
     app = Celery("agent", set_as_current=False, fixups=[])
     app.conf.update(
         broker_url=config.broker,
+        broker_transport=transport_of(login),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={"socket_timeout": 30, "socket_connect_timeout": 5, "socket_keepalive": True},
@@ -71,37 +74,38 @@ def run_agent(config: AgentConfig, state: Path) -> int:
     # Celery would prefer these to the broker that the server has named.
     for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
         os.environ.pop(name, None)
-    center = Center(config.center, config.token)
-    app = make_app(config, state)
-    checks = lambda: check_for_ever(config, state)  # noqa: E731
-    for target in (lambda: beat(center, threading.Event()), lambda: deliver_for_ever(center, state), checks):
+    login = Login(state, config)
+    center = Center(config.center, login)
+    app = make_app(config, state, login, center)
+    checks = lambda: check_for_ever(center, state)  # noqa: E731
+    for target in (lambda: beat(center, login, threading.Event()), lambda: deliver_for_ever(center, state), checks):
         threading.Thread(target=target, daemon=True).start()
     signals.worker_shutting_down.connect(_stop, weak=False)
-    # Without the banner, which would show the broker's address.
-    worker = app.Worker(
-        queues=[config.queue],
-        hostname=f"agent@{config.hostname}",
-        pool="threads",
-        concurrency=JOBS_AT_ONCE,
-        loglevel="INFO",
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        quiet=True,
-    )
+    worker = app.Worker(loglevel="INFO", **worker_options(config))
     log.info("agent %s of client %d takes jobs from %s", __version__, config.client, config.queue)
     worker.start()
     return int(worker.exitcode or 0)
 
 
-def beat(center: Center, ended: threading.Event) -> None:
-    """Tell the server now and then that the agent is there, until `ended`; for a thread."""
+def worker_options(config: AgentConfig) -> dict[str, Any]:
+    """Return the options of the agent's Celery worker, with which it needs no command of the broker besides taking messages."""
+    silent = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
+    # Without the banner, which would show the broker's address.
+    named = {"queues": [config.queue], "hostname": f"agent@{config.hostname}", "quiet": True}
+    return {**named, **silent, "pool": "threads", "concurrency": JOBS_AT_ONCE}
+
+
+def beat(center: Center, login: Login, ended: threading.Event) -> None:
+    """Tell the server now and then that the agent is there, and fetch its next login from it, until `ended`; for a thread."""
     is_new = True
     while not ended.is_set():
         pause_s = HEARTBEAT_EVERY_S
         try:
-            center.heartbeat(running_jobs(), started=is_new)
+            is_refused, login.is_refused = login.is_refused, False
+            login_due = center.heartbeat(running_jobs(), started=is_new, broker_refused=is_refused)
             is_new = False
+            if login_due:
+                fetch_login(center, login)
         except AgentUnsupported as error:
             log.error("heartbeat: %s", error)
             pause_s = UNSUPPORTED_BEAT_EVERY_S
@@ -110,7 +114,17 @@ def beat(center: Center, ended: threading.Event) -> None:
         except Exception:
             # A thread that ends would have the host taken for offline for ever.
             log.exception("heartbeat failed")
-        ended.wait(pause_s)
+        # What the broker refuses the server can mend, and is told sooner.
+        while pause_s > 0 and not ended.wait(min(STEP_S, pause_s)) and not login.is_refused:
+            pause_s -= STEP_S
+
+
+def fetch_login(center: Center, login: Login) -> None:
+    """Replace the agent's login by the next one. Raises CenterError, OSError; then the present one goes on."""
+    login.take(*center.next_login())
+    log.info("the agent has a new login")
+    # With this the server knows that it has arrived.
+    center.heartbeat(running_jobs())
 
 
 def _stop(**_details: Any) -> None:

@@ -1,7 +1,8 @@
 """The server as the agent sees it: a few HTTPS requests. Tokens stand in headers only, and in no message."""
 
 import os
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -15,10 +16,11 @@ TIMEOUT_S = (10, 60)
 PROGRESS_TIMEOUT_S = (5, 10)
 # A request that changes something may be repeated: each names the attempt that it is about.
 RETRIES = Retry(total=3, backoff_factor=0.5, backoff_jitter=0.5, status_forcelist=(502, 503, 504), allowed_methods=None)
+UNAUTHORIZED = 401
 UPGRADE_REQUIRED = 426
 NO_RETRIES = Retry(total=0)
 # Which of the agents' protocols this one speaks (docs/agent.md).
-PROTOCOL = 2
+PROTOCOL = 3
 ABOUT_US = {"User-Agent": f"backupcenter-agent/{__version__}", "Agent-Protocol": str(PROTOCOL)}
 
 
@@ -38,22 +40,59 @@ class Refused(CenterError):
     """The attempt does not count any more, or the job is none of this agent's."""
 
 
-class Center:
-    """The server at `url`. `token`: the agent's own, empty before it has joined. Safe for use from several threads."""
+class Tokens(Protocol):
+    """Where the agent's token comes from (`agent.login.Login`)."""
 
-    def __init__(self, url: str, token: str = "") -> None:
+    @property
+    def token(self) -> str: ...
+
+    def note_accepted(self, token: str) -> None: ...
+
+    def other_than(self, refused: str) -> str | None:
+        """Return another token to try, None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneToken:
+    """A token that is never another; empty: none."""
+
+    token: str = ""
+
+    def note_accepted(self, token: str) -> None:
+        pass
+
+    def other_than(self, refused: str) -> str | None:
+        return None
+
+
+class Center:
+    """The server at `url`. `tokens`: the agent's own, none before it has joined. Safe for use from several threads."""
+
+    def __init__(self, url: str, tokens: Tokens | str = "") -> None:
         self._url = url.rstrip("/")
-        self._headers = {**ABOUT_US, "Authorization": f"Agent {token}"} if token else ABOUT_US
+        self._tokens = OneToken(tokens) if isinstance(tokens, str) else tokens
 
     def join(self, token: str, hostname: str) -> dict[str, Any]:
         """Exchange a join token for the agent's own. Raises CenterError."""
         body = {"token": token, "hostname": hostname, "ipv4": None, "ipv6": None, "os": os_name(), "version": __version__}
         return self._post("join", body)
 
-    def heartbeat(self, running: list[str], *, started: bool = False) -> None:
-        """Say that the agent is there and works on the jobs `running`; `started`: that it was just started. Raises CenterError."""
+    def heartbeat(self, running: list[str], *, started: bool = False, broker_refused: bool = False) -> bool:
+        """Say that the agent is there and works on the jobs `running`; return whether it is to fetch a new login.
+
+        `started`: it was just started; `broker_refused`: the broker did not take its login. Raises CenterError.
+        """
         about = {"version": __version__, "os": os_name(), "load": load_average()}
-        self._post("heartbeat", {**about, "running": running, "started": started})
+        said = {"running": running, "started": started, "broker_refused": broker_refused}
+        return bool(self._post("heartbeat", {**about, **said}).get("login_due"))
+
+    def next_login(self) -> tuple[str, str]:
+        """Return a new token and broker address; what the agent has now is good until it uses them. Raises CenterError."""
+        answer = self._post("login", {})
+        try:
+            return str(answer["token"]), str(answer["broker"])
+        except KeyError as error:
+            raise CenterError(f"what answers at {self._url} is not the server") from error
 
     def claim(self, job: str, attempt: int) -> dict[str, Any]:
         """Make a job this agent's own and return its specification. Raises Refused, CenterError."""
@@ -92,11 +131,17 @@ class Center:
         with requests.Session() as session:
             for scheme in ("http://", "https://"):
                 session.mount(scheme, HTTPAdapter(max_retries=retries))
-            try:
-                answer = session.post(f"{self._url}/api/agent/{path}", json=body, headers=self._headers, timeout=timeout_s)
-            except requests.RequestException as error:
-                raise CenterUnreachable(f"the server at {self._url} does not answer ({type(error).__name__})") from error
+            token = self._tokens.token
+            answer = self._send(session, path, body, token, timeout_s)
+            tried = {token}
+            while answer.status_code == UNAUTHORIZED:
+                other = self._tokens.other_than(token)
+                if other is None or other in tried:
+                    break
+                tried.add(token := other)
+                answer = self._send(session, path, body, token, timeout_s)
         if answer.ok:
+            self._tokens.note_accepted(token)
             try:
                 return dict(answer.json())
             except (ValueError, TypeError) as error:
@@ -110,6 +155,15 @@ class Center:
         if answer.status_code >= 500:
             raise CenterUnreachable(sentence)
         raise CenterError(sentence)
+
+    def _send(
+        self, session: requests.Session, path: str, body: dict[str, Any], token: str, timeout_s: tuple[int, int]
+    ) -> requests.Response:
+        headers = {**ABOUT_US, "Authorization": f"Agent {token}"} if token else ABOUT_US
+        try:
+            return session.post(f"{self._url}/api/agent/{path}", json=body, headers=headers, timeout=timeout_s)
+        except requests.RequestException as error:
+            raise CenterUnreachable(f"the server at {self._url} does not answer ({type(error).__name__})") from error
 
 
 def _sentence(answer: requests.Response) -> str:

@@ -18,7 +18,10 @@ class NotJoined(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """The server's address, and what the agent was given when it joined. `broker`: a Redis URL with its password."""
+    """The server's address, and what the agent was given when it joined, or instead of that later.
+
+    `broker`: a Redis URL with the agent's password. `previous_…`: the login before this one, until this one has opened.
+    """
 
     center: str
     client: int
@@ -26,6 +29,8 @@ class AgentConfig:
     queue: str
     token: str = field(repr=False)
     broker: str = field(repr=False)
+    previous_token: str = field(default="", repr=False)
+    previous_broker: str = field(default="", repr=False)
 
 
 def default_state() -> Path:
@@ -73,7 +78,20 @@ def write_whole(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        _sync_directory(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(partial)
         raise
+
+
+def _sync_directory(directory: Path) -> None:
+    """Have the name of a new file survive a loss of power; where directories cannot be opened there is no way to."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

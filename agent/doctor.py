@@ -25,7 +25,7 @@ import urllib3
 from packaging.requirements import Requirement
 
 from agent.center import Center, CenterError
-from agent.config import FILE, AgentConfig, NotJoined, load_config
+from agent.config import FILE, NotJoined, load_config
 from engine import __version__
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def doctor(state: Path, *, as_json: bool) -> int:
     return int(any(check.status == "failed" for check in checks))
 
 
-def check_for_ever(config: AgentConfig, state: Path) -> None:
+def check_for_ever(center: Center, state: Path) -> None:
     """Check now and once a day, log what is to be fixed, and tell the server; for a thread."""
     while True:
         try:
@@ -80,7 +80,7 @@ def check_for_ever(config: AgentConfig, state: Path) -> None:
             for check in checks:
                 if check.status == "failed":
                     log.error("check=%s %s; %s", check.name, check.found, check.fix)
-            Center(config.center, config.token).report_checks([asdict(check) for check in checks])
+            center.report_checks([asdict(check) for check in checks])
         except CenterError as error:
             log.warning("the server was not told what was checked: %s", error)
         except Exception:
@@ -192,15 +192,16 @@ def check_state(state: Path) -> Check:
 
 
 def check_broker(url: str) -> Check:
-    # Celery's own way to the broker; it takes a while to import.
-    from kombu.connection import Connection
+    # It takes a while to import.
+    from redis import Redis
 
     parts = urlsplit(url)
     place = f"{parts.hostname}:{parts.port or 6379}"
-    options = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
+    timeouts = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S}
     try:
-        with Connection(url, transport_options=options) as connection:  # type: ignore[no-untyped-call]
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=TIMEOUT_S)
+        # As little said as by `agent.transport`, which is all that the agent's login may.
+        with Redis.from_url(url, protocol=2, driver_info=None, **timeouts) as broker:
+            broker.ping()
     except Exception as error:
         # Of any library on the way there; none of them is to say what the address holds besides.
         reason = str(error)

@@ -326,6 +326,7 @@ CELERY_BEAT_SCHEDULE = {
     # A tick that waited in the queue longer than this has been overtaken by the next one.
     "tick": {"task": "jobs.tick", "schedule": 1.0, "options": {"expires": 10}},
     "watchdog": {"task": "jobs.watch", "schedule": 5.0, "options": {"expires": 10}},
+    "broker": {"task": "clients.guard_broker", "schedule": 5.0, "options": {"expires": 10}},
     "presence": {"task": "clients.watch_presence", "schedule": 30.0, "options": {"expires": 30}},
     "tenants": {"task": "storage.refresh_tenants", "schedule": 600.0, "options": {"expires": 600}},
     "verification": {"task": "records.verify", "schedule": 60.0, "options": {"expires": 60}},
@@ -348,6 +349,9 @@ JOB_ATTEMPTS = _seconds("JOB_ATTEMPTS", 3)
 JOB_REPUBLISH_S = _seconds("JOB_REPUBLISH", 30)
 CLIENT_OFFLINE_S = _seconds("CLIENT_OFFLINE", 60)
 JOIN_TOKEN_LIFETIME_S = _seconds("JOIN_TOKEN_LIFETIME", 24 * 3600)
+# After so long an agent's login is replaced by another; one that was not replaced ends after so long, 0: never.
+AGENT_LOGIN_ROTATION_S = _seconds("AGENT_LOGIN_ROTATION", 24 * 3600)
+AGENT_LOGIN_LIFETIME_S = _seconds("AGENT_LOGIN_LIFETIME", 90 * 24 * 3600)
 EVENT_KEEP_DAYS = _seconds("EVENT_KEEP_DAYS", 30)
 # Within so many days every byte of every repository is read once; 0: checks read structure only.
 VERIFY_DATA_DAYS = _number("VERIFY_DATA_DAYS", 30, " of days")

@@ -7,9 +7,10 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -21,8 +22,9 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from backupcenter.api.keys import ipv4_number
 from backupcenter.console import tell_done
 from clients.compatibility import AgentStatus
-from clients.joining import join_command, revoke
-from clients.models import Client, JoinToken
+from clients.joining import join_command
+from clients.leaving import revoke
+from clients.models import AgentLogin, Client, JoinToken
 
 # Every status has its place, if no colour: of one that is missing the list would show the name.
 AGENT_COLOURS = {None: "", AgentStatus.CURRENT: "", AgentStatus.OUTDATED: "warning", AgentStatus.UNSUPPORTED: "danger"}
@@ -95,9 +97,14 @@ class ClientAdmin(ModelAdmin):
     list_display = ["hostname", "address", "is_online", "last_seen", "shown_version", "os", "load", "running_jobs", "has_joined"]
     list_filter = [OnlineFilter, "version", "os"]
     search_fields = ["hostname", "ipv6", "os"]
-    readonly_fields = ["os", "version", "agent", "load", "running_jobs", "last_seen", "created_at", "checked_at", "shown_checks"]
+    heard_fields = ["os", "version", "agent", "load", "running_jobs", "last_seen"]
+    readonly_fields = [*heard_fields, "created_at", "shown_login", "checked_at", "shown_checks"]
     fields = ["hostname", "ipv4", "ipv6", "root", "max_jobs", *readonly_fields]
     actions = ["issue_join_token", "revoke_agent"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
+        rows: QuerySet[Client] = super().get_queryset(request)
+        return rows.annotate(joined=Exists(AgentLogin.objects.filter(client=OuterRef("pk"))))
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> Any:
         found, has_duplicates = super().get_search_results(request, queryset, search_term)
@@ -138,7 +145,17 @@ class ClientAdmin(ModelAdmin):
 
     @admin.display(description=_("joined"), boolean=True)
     def has_joined(self, client: Client) -> bool:
-        return bool(client.token_hash)
+        return bool(getattr(client, "joined", False))
+
+    @admin.display(description=_("the agent's login"))
+    def shown_login(self, client: Client) -> str:
+        login = client.logins.order_by("pk").last()
+        if login is None:
+            return "-"
+        kind = gettext("with a login of its own to the broker") if login.broker_hash else gettext("with the broker's shared login")
+        expiry = date_format(timezone.localtime(login.expires_at), "DATETIME_FORMAT") if login.expires_at else gettext("never")
+        issued = date_format(timezone.localtime(login.created_at), "DATETIME_FORMAT")
+        return gettext("issued %(issued)s, %(kind)s, expires: %(expiry)s") % {"issued": issued, "kind": kind, "expiry": expiry}
 
     @admin.action(description=_("Issue a join token"), permissions=["change"])
     def issue_join_token(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
@@ -147,7 +164,7 @@ class ClientAdmin(ModelAdmin):
             show_token(self, request, str(client), token)
             tell_done(self, request, client, _("A join token for %(client)s was issued."), client=client)
 
-    @admin.action(description=_("Revoke the agent's token"), permissions=["change"])
+    @admin.action(description=_("Revoke the agent's login"), permissions=["change"])
     def revoke_agent(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
         for client in queryset:
             revoke(client)

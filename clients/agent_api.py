@@ -1,18 +1,18 @@
-"""`/api/agent/join` and `/api/agent/heartbeat`: how a host's agent gets in and says that it is there."""
+"""`/api/agent/join`, `login`, `heartbeat`, `checks`: how a host's agent gets in, stays in, and says that it is there."""
 
 import ipaddress
 from typing import Any
 
-from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
-from clients.compatibility import require_supported, told_protocol
+from clients.authentication import AgentAuthentication, IsAgent, authenticated_client, authenticated_login
+from clients.compatibility import REPLACING_PROTOCOL, require_supported, told_protocol
 from clients.joining import join
+from clients.logins import is_next_due, issue_login, mend_login
 from clients.presence import note_checks, receive_heartbeat
 from clients.serializers import (
     ChecksSerializer,
@@ -20,6 +20,7 @@ from clients.serializers import (
     HeartbeatSerializer,
     JoinedSerializer,
     JoinSerializer,
+    LoginSerializer,
 )
 
 
@@ -39,13 +40,13 @@ class JoinView(APIView):
         said = form.validated_data
         if said["ipv4"] is None and said["ipv6"] is None:
             said |= _address_of(request)
-        client, token = join(**said)
+        client, login = join(**said, is_replaced=told_protocol(request) >= REPLACING_PROTOCOL)
         return Response(
             {
                 "client": {"id": client.pk, "hostname": client.hostname},
-                "token": token,
+                "token": login.token,
                 "queue": client.queue,
-                "broker": settings.AGENT_BROKER_URL,
+                "broker": login.broker,
             },
             status=201,
             headers={"Cache-Control": "no-store"},
@@ -54,6 +55,23 @@ class JoinView(APIView):
     def get_authenticate_header(self, request: Request) -> str:
         # Without it a refused token would be a 403.
         return AgentAuthentication.scheme
+
+
+class LoginView(APIView):
+    """An agent's next login."""
+
+    authentication_classes = [AgentAuthentication]
+    permission_classes = [IsAgent]
+    schema_tags = ["agent"]
+    error_statuses = {426}
+    is_audited = False
+
+    @extend_schema(operation_id="agent_login", request=None, responses={201: LoginSerializer})
+    def post(self, request: Request) -> Response:
+        """A new token and a new password for the broker. The present ones are good until the new token is used."""
+        login = issue_login(authenticated_client(request))
+        answer = {"token": login.token, "broker": login.broker}
+        return Response(answer, status=201, headers={"Cache-Control": "no-store"})
 
 
 class HeartbeatView(APIView):
@@ -69,9 +87,13 @@ class HeartbeatView(APIView):
     def post(self, request: Request) -> Response:
         form = HeartbeatSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        client = authenticated_client(request)
-        queued = receive_heartbeat(client, protocol=told_protocol(request), **form.validated_data)
-        return Response({"client": client.pk, "queued": queued})
+        login, said = authenticated_login(request), form.validated_data
+        broker_refused = said.pop("broker_refused")
+        if broker_refused:
+            mend_login(login.client)
+        queued = receive_heartbeat(login.client, protocol=told_protocol(request), **said)
+        login_due = is_next_due(login, broker_refused=broker_refused)
+        return Response({"client": login.client.pk, "queued": queued, "login_due": login_due})
 
 
 class ChecksView(APIView):

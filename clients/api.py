@@ -16,7 +16,8 @@ from rest_framework.viewsets import GenericViewSet
 from accounts.models import User
 from backupcenter.api.exceptions import Conflict
 from backupcenter.api.keys import address_of_key
-from clients.joining import join_command, revoke
+from clients.joining import join_command
+from clients.leaving import revoke
 from clients.models import Client, JoinToken
 from clients.serializers import ClientDetailSerializer, ClientSerializer, JoinTokenSerializer
 
@@ -82,7 +83,7 @@ class ClientViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.Des
         parameters=[KEY],
         request=None,
         responses=ClientSerializer,
-        description="Ends the agent's token: the host has to join again.",
+        description="Ends the agent's login to server and broker, and what it runs: the host has to join again.",
     )
     @action(detail=True, methods=["post"])
     def revoke(self, request: Request, ipv4: str) -> Response:

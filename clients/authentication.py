@@ -1,4 +1,4 @@
-"""Agents: `Authorization: Agent <token>`, the token that a host was given when it joined."""
+"""Agents: `Authorization: Agent <token>`, the token of the login that a host was given when it joined, or later instead of it."""
 
 from typing import Any
 
@@ -10,25 +10,24 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from clients.compatibility import AgentUnsupported, require_supported, told_protocol, told_version
-from clients.models import Client, hash_token
+from clients.logins import find_login
+from clients.models import AgentLogin, Client
 from clients.presence import touch
 
 
 class AgentAuthentication(BaseAuthentication):
-    """Finds the client of the token: `request.auth` is it, and `request.user` is nobody."""
+    """Finds the login of the token, and its client: `request.auth` is it, and `request.user` is nobody."""
 
     scheme = "Agent"
 
-    def authenticate(self, request: Request) -> tuple[AnonymousUser, Client] | None:
+    def authenticate(self, request: Request) -> tuple[AnonymousUser, AgentLogin] | None:
         words = get_authorization_header(request).split()
         if not words or words[0].lower() != self.scheme.lower().encode():
             return None
-        client = None
-        if len(words) == 2:
-            client = Client.objects.filter(token_hash=hash_token(words[1].decode("latin-1"))).first()
-        if client is None:
-            raise AuthenticationFailed(_("The agent's token is unknown or was revoked."))
-        return AnonymousUser(), client
+        login = find_login(words[1].decode("latin-1")) if len(words) == 2 else None
+        if login is None:
+            raise AuthenticationFailed(_("The agent's token is unknown, expired or was revoked."))
+        return AnonymousUser(), login
 
     def authenticate_header(self, request: Request) -> str:
         return self.scheme
@@ -38,7 +37,7 @@ class IsAgent(BasePermission):
     """Lets agents in that the server understands, and nobody else."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        if not isinstance(request.auth, Client):
+        if not isinstance(request.auth, AgentLogin):
             return False
         try:
             require_supported(request)
@@ -49,8 +48,13 @@ class IsAgent(BasePermission):
         return True
 
 
+def authenticated_login(request: Request) -> AgentLogin:
+    """Return the login that an agent's request was made with."""
+    login: Any = request.auth
+    assert isinstance(login, AgentLogin)
+    return login
+
+
 def authenticated_client(request: Request) -> Client:
     """Return the client that an agent's request comes from."""
-    client: Any = request.auth
-    assert isinstance(client, Client)
-    return client
+    return authenticated_login(request).client

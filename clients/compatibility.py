@@ -3,7 +3,7 @@
 With every request an agent says what it is and which protocol it speaks:
 
     User-Agent: backupcenter-agent/0.1.0
-    Agent-Protocol: 2
+    Agent-Protocol: 3
 
 One from before these headers speaks protocol 1. Agents whose protocol is not between the two below are refused with 426, and their
 jobs wait until they were updated. docs/agent.md tells the protocols apart.
@@ -20,7 +20,9 @@ from rest_framework.request import Request
 
 from engine import __version__
 
-OLDEST_PROTOCOL, NEWEST_PROTOCOL = 1, 2
+OLDEST_PROTOCOL, NEWEST_PROTOCOL = 1, 3
+# Since this one agents replace their logins.
+REPLACING_PROTOCOL = 3
 _UNTOLD_PROTOCOL = 1
 _AGENT = re.compile(r"backupcenter-agent/([\w.+!-]{1,64})", re.ASCII)
 

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from rest_framework.exceptions import AuthenticationFailed, ValidationError
 
 from backupcenter.api.exceptions import Conflict
+from clients.logins import IssuedLogin, end_logins, issue_login
 from clients.models import Client, JoinToken, hash_token
 
 
@@ -19,11 +20,19 @@ def join_command(token: str) -> str:
 
 @transaction.atomic
 def join(
-    token: str, *, hostname: str, ipv4: int | None = None, ipv6: str | None = None, os: str = "", version: str = ""
-) -> tuple[Client, str]:
-    """Use up a join token and return the client and the agent's token, which is not stored.
+    token: str,
+    *,
+    hostname: str,
+    ipv4: int | None = None,
+    ipv6: str | None = None,
+    os: str = "",
+    version: str = "",
+    is_replaced: bool = True,
+) -> tuple[Client, IssuedLogin]:
+    """Use up a join token and return the client and the agent's login, of which hashes are stored.
 
     A token for a certain client joins as that one; any other as the client with one of these addresses, or as a new one.
+    `is_replaced`: the agent will ask for its next login in time.
     Raises AuthenticationFailed for a token that is unknown, used or expired, ValidationError, Conflict; then it stays unused.
     """
     now = timezone.now()
@@ -36,7 +45,8 @@ def join(
     # Of a client that is known only this: it may be changed, or heard of, at this moment.
     client.save(update_fields=["os", "version"] if client.pk else None)
     JoinToken.objects.filter(pk=permission.pk).update(client=client)
-    return client, client.issue_token()
+    end_logins(client)
+    return client, issue_login(client, is_replaced=is_replaced)
 
 
 def _client_at(hostname: str, ipv4: int | None, ipv6: str | None) -> Client:
@@ -52,10 +62,3 @@ def _client_at(hostname: str, ipv4: int | None, ipv6: str | None) -> Client:
     if len(known) > 1:
         raise Conflict(_("These addresses belong to two different clients."))
     return known[0] if known else Client(hostname=hostname, ipv4=ipv4, ipv6=ipv6)
-
-
-def revoke(client: Client) -> None:
-    """End the agent's token and the join tokens that were issued for the client."""
-    client.token_hash = ""
-    client.save(update_fields=["token_hash"])
-    client.join_tokens.filter(used_at=None).delete()

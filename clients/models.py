@@ -47,7 +47,6 @@ class Client(models.Model):
     checked_at = models.DateTimeField(_("checked"), null=True, blank=True)
     last_seen = models.DateTimeField(_("last seen"), null=True, blank=True, db_index=True)
     is_offline_reported = models.BooleanField(_("offline was reported"), default=False, editable=False)
-    token_hash = models.CharField(max_length=64, blank=True, db_index=True, editable=False)
     max_jobs = models.PositiveIntegerField(
         _("jobs at once"), null=True, blank=True, validators=[MinValueValidator(1)], help_text=_("empty: as the settings say")
     )
@@ -94,12 +93,37 @@ class Client(models.Model):
     def address(self) -> str:
         return str(ipaddress.IPv4Address(self.ipv4)) if self.ipv4 is not None else str(self.ipv6)
 
-    def issue_token(self) -> str:
-        """Give the agent a new API token, ending the old one; the token itself is not stored."""
-        token = secrets.token_urlsafe(32)
-        self.token_hash = hash_token(token)
-        self.save(update_fields=["token_hash"])
-        return token
+
+class AgentLogin(models.Model):
+    """What a client's agent shows to server and broker; of both secrets their hashes (`clients.logins`)."""
+
+    client = models.ForeignKey(Client, models.CASCADE, related_name="logins", verbose_name=_("client"))
+    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+    # Empty: its agent was given the login to the broker that all of them share.
+    broker_hash = models.CharField(max_length=64, blank=True, editable=False)
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+    # Empty: nobody has used it yet, so that the one before it is still good.
+    used_at = models.DateTimeField(pgettext_lazy("time", "used"), null=True, blank=True)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("agent's login")
+        verbose_name_plural = _("agents' logins")
+
+    def __str__(self) -> str:
+        return f"{self.client} ({self.created_at:%Y-%m-%d %H:%M})"
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its agent had better have the next one."""
+        return self.created_at < timezone.now() - timedelta(seconds=settings.AGENT_LOGIN_ROTATION_S)
+
+
+class PendingCutOff(models.Model):
+    """A login to the broker that is to end and may not have ended yet, since Redis was away or this process died."""
+
+    client_number = models.BigIntegerField(unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
 
 
 class JoinToken(models.Model):

@@ -128,13 +128,18 @@ class JoinedClientSerializer(serializers.Serializer[Any]):
     hostname = serializers.CharField()
 
 
-class JoinedSerializer(serializers.Serializer[Any]):
+class LoginSerializer(serializers.Serializer[Any]):
+    """An agent's login."""
+
+    token = serializers.CharField(help_text=_("The agent's own token, shown this once."))
+    broker = serializers.CharField(help_text=_("The broker's address with the agent's login there, shown this once."))
+
+
+class JoinedSerializer(LoginSerializer):
     """What an agent that joined needs to know."""
 
     client = JoinedClientSerializer()
-    token = serializers.CharField(help_text=_("The agent's own token, shown this once."))
     queue = serializers.CharField()
-    broker = serializers.CharField()
 
 
 class HeartbeatSerializer(serializers.Serializer[Any]):
@@ -145,8 +150,12 @@ class HeartbeatSerializer(serializers.Serializer[Any]):
     running = serializers.ListField(child=serializers.CharField(max_length=64), max_length=100, required=False, default=list)
     load = FiniteFloatField(required=False, allow_null=True, default=None)
     started = serializers.BooleanField(required=False, default=False, help_text=_("The first one of an agent that was started."))
+    broker_refused = serializers.BooleanField(
+        required=False, default=False, help_text=_("The broker did not take the agent's login.")
+    )
 
 
 class HeartbeatAnswerSerializer(serializers.Serializer[Any]):
     client = serializers.IntegerField(max_value=MAX_INT64)
     queued = serializers.IntegerField(help_text=_("How many jobs wait for this client."))
+    login_due = serializers.BooleanField(help_text=_("The agent is to ask for its next login."))

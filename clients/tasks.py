@@ -4,7 +4,7 @@ from celery import shared_task
 from django.conf import settings
 
 from backupcenter.clock import clock
-from clients import presence
+from clients import broker, presence
 
 
 @shared_task(name="clients.watch_presence")
@@ -12,3 +12,8 @@ def watch_presence() -> None:
     """Report clients that have fallen silent; after the clock was put forward, as which all would appear, a while later."""
     if clock.is_steady(settings.CLIENT_OFFLINE_S):
         presence.watch_presence()
+
+
+@shared_task(name="clients.guard_broker")
+def guard_broker() -> None:
+    broker.guard()

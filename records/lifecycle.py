@@ -248,6 +248,16 @@ def cancel_job(record: JobRecord, reason: str = "") -> None:
     raise Conflict(_("The job has ended already."))
 
 
+def end_job(record: JobRecord, reason: str) -> None:
+    """Cancel a job at once, also one that runs: of one whose agent is not heard any more. Raises Conflict if it has ended."""
+    with transaction.atomic():
+        ended = {"state": State.CANCELLED, "end_time": timezone.now(), "error": reason, "lease_until": None, "progress": None}
+        if not _all_rows(record).filter(state__in=ACTIVE_STATES).update(cancel_requested=True, **ended):
+            raise Conflict(_("The job has ended already."))
+        record.refresh_from_db()
+        _tell(record, Event.Level.WARNING, State.CANCELLED.label, reason)
+
+
 def hold_until(backup_detail: dict[str, Any], end: datetime) -> datetime | None:
     """Return until when a backup that ended at `end` is held; None: for ever, or by number."""
     length = HOLD_UNITS.get(backup_detail.get("hold_type", 0))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from clients.logins import find_login, issue_login
 from clients.models import Client
 from jobs.models import BackupPlan
 from jobs.planning import create_plan
@@ -20,6 +21,13 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 def make_client(**fields: Any) -> Client:
     number = next(_numbers)
     return Client.objects.create(**{"ipv4": 0x0A000000 + number, "hostname": f"host-{number}", **fields})
+
+
+def agent_token(client: Client) -> str:
+    """Return the token of the client's agent, which has used it already; those before it have ended."""
+    token = issue_login(client).token
+    find_login(token)
+    return token
 
 
 def make_endpoint(directory: Path) -> Endpoint:

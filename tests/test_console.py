@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from backupcenter.navigation import NAVIGATION
+from clients.models import AgentLogin, PendingCutOff
 from engine.locks import WAITING
 from jobs import planning
 from jobs.models import BackupPlan, Rounds
@@ -128,8 +129,8 @@ def test_every_page_is_in_the_menu() -> None:
 
 def test_every_model_has_a_page() -> None:
     models = {model for room in ROOMS for model in apps.get_app_config(room).get_models()}
-    # Rounds are a lock, with nothing to look at; a verification is on its repository's page.
-    assert models - {Rounds, Verification} <= set(admin.site._registry)
+    # Rounds are a lock, with nothing to look at; a verification is on its repository's page, a login on its client's.
+    assert models - {Rounds, Verification, AgentLogin, PendingCutOff} <= set(admin.site._registry)
 
 
 @pytest.mark.parametrize("language", ["en", "zh-hans"])

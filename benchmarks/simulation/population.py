@@ -43,8 +43,10 @@ def populate(agents: int, plans: int, records: int) -> None:
 
 
 def _make_clients(count: int) -> None:
+    from django.utils import timezone
+
     from accounts.models import User
-    from clients.models import Client, hash_token
+    from clients.models import AgentLogin, Client, hash_token
     from storage.models import Endpoint, Repository, Tenant
 
     User.objects.create_superuser(OPERATOR, password="none of the benchmark's business")
@@ -53,9 +55,13 @@ def _make_clients(count: int) -> None:
     names = [f"{random.choice(('web', 'db', 'mail', 'file'))}-{number:05}" for number in range(1, count + 1)]
     Client.objects.bulk_create(
         [
-            Client(pk=number, ipv4=0x0A000000 + number, hostname=name, os="Debian", token_hash=hash_token(token_of(number)))
+            Client(pk=number, ipv4=0x0A000000 + number, hostname=name, os="Debian")
             for number, name in enumerate(names, 1)
         ]
+    )
+    logins = ((number, hash_token(token_of(number))) for number in range(1, count + 1))
+    AgentLogin.objects.bulk_create(
+        [AgentLogin(client_id=number, token_hash=token, used_at=timezone.now()) for number, token in logins], batch_size=1000
     )
     Repository.objects.bulk_create(
         [

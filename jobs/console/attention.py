@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
+from clients.broker import Sharing, sharing_found
 from clients.models import Client
 from clients.presence import heard_since
 from jobs.health import FleetHealth, Health, PlanHealth
@@ -44,7 +45,7 @@ def needs(worst: list[PlanHealth], plans: dict[int, BackupPlan], tenants: Iterab
 
     `worst`: see `worst_plans`; `plans`: with at least these, by their keys.
     """
-    return [*_plans(worst, plans), *_tenants(tenants), *_checks(), *_clients()]
+    return [*_plans(worst, plans), *_tenants(tenants), *_checks(), *_broker(), *_clients()]
 
 
 def _plans(worst: list[PlanHealth], plans: dict[int, BackupPlan]) -> Iterator[Need]:
@@ -97,6 +98,13 @@ def _checks() -> Iterator[Need]:
     for run in failed[:SHOWN]:
         title = _("%(kind)s of repository %(repository)s failed") % {"kind": run.get_kind_display(), "repository": run.repository}
         yield Need(title=title, text=run.error, link=reverse("admin:records_maintenancerun_change", args=[run.pk]), grave=True)
+
+
+def _broker() -> Iterator[Need]:
+    if (sharing := sharing_found()) is not Sharing.NOT:
+        title = _("All agents share one login to the broker")
+        text = _("%(reason)s. A stolen host could read other clients' queues; docs/operating.md says what Redis needs.")
+        yield Need(title=title, text=text % {"reason": sharing.label}, link=reverse("admin:clients_client_changelist"), grave=True)
 
 
 def _clients() -> Iterator[Need]:

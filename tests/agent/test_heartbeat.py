@@ -3,22 +3,26 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from agent import app
 from agent.app import beat
 from agent.center import ABOUT_US, Center
+from agent.config import AgentConfig
+from agent.login import Login
 from engine import __version__
 from tests.agent.center import TOKEN, FakeCenter
 from tests.services.ports import wait_until
 
 
 @pytest.fixture
-def begin(center: FakeCenter) -> Iterator[Callable[[], None]]:
+def begin(center: FakeCenter, tmp_path: Path) -> Iterator[Callable[[], None]]:
     """Return a function that has the heart of an agent beat."""
     ended = threading.Event()
-    thread = threading.Thread(target=beat, args=(Center(center.url, TOKEN), ended))
+    login = Login(tmp_path, AgentConfig(center.url, 7, "here", "client.7", TOKEN, "redis://broker/0"))
+    thread = threading.Thread(target=beat, args=(Center(center.url, login), login, ended))
     yield thread.start
     ended.set()
     thread.join()
@@ -36,7 +40,7 @@ def test_the_first_heartbeat_that_arrives_says_that_the_agent_was_started(
     said = center.bodies("heartbeat")[0]
     assert (said["version"], said["running"], said["started"]) == (__version__, [], True)
     assert said["load"] >= 0
-    assert center.told == ABOUT_US == {"User-Agent": f"backupcenter-agent/{__version__}", "Agent-Protocol": "2"}
+    assert center.told == ABOUT_US == {"User-Agent": f"backupcenter-agent/{__version__}", "Agent-Protocol": "3"}
 
 
 def test_an_agent_that_is_not_understood_logs_what_to_do_and_goes_on_slowly(

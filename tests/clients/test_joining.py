@@ -3,15 +3,18 @@
 import json
 import shlex
 from datetime import timedelta
+from hashlib import sha256
+from urllib.parse import urlsplit
 
 import pytest
 from django.utils import timezone
 
 from agent.__main__ import parse_arguments
 from clients.joining import join_command
-from clients.models import Client, JoinToken
+from clients.models import AgentLogin, Client, JoinToken
 from clients.presence import heartbeat_received, presence_changed
 from clients.tasks import watch_presence
+from tests.factories import agent_token
 
 HOST = {"hostname": "host1", "ipv4": 1, "ipv6": None, "os": "Debian 12", "version": "0.1.0"}
 
@@ -22,7 +25,7 @@ def client_row(db) -> Client:
 
 
 def join(api, token, **fields):
-    return api(None).post("/api/agent/join", {"token": token, **HOST, **fields}, format="json")
+    return api(None).post("/api/agent/join", {"token": token, **HOST, **fields}, format="json", headers={"Agent-Protocol": "3"})
 
 
 def agent(api, token):
@@ -34,7 +37,7 @@ def agent(api, token):
 @pytest.fixture
 def joined(api, client_row):
     """An API client of an agent that has joined as `client_row`."""
-    return agent(api, client_row.issue_token())
+    return agent(api, agent_token(client_row))
 
 
 @pytest.fixture
@@ -56,7 +59,7 @@ def test_the_command_to_join_with_is_understood_when_its_token_begins_with_a_das
 
 
 def test_a_free_token_creates_a_client(api, db, settings) -> None:
-    settings.AGENT_BROKER_URL = "redis://broker:6379/0"
+    settings.AGENT_BROKER_URL = "redis://:shared@broker:6379/0"
     _row, token = JoinToken.issue()
     answer = join(api, token)
     assert answer.status_code == 201
@@ -66,10 +69,13 @@ def test_a_free_token_creates_a_client(api, db, settings) -> None:
         "client": {"id": client.pk, "hostname": "host1"},
         "token": body["token"],
         "queue": f"client.{client.pk}",
-        "broker": "redis://broker:6379/0",
+        "broker": body["broker"],
     }
     assert (client.ipv4, client.os, client.version) == (1, "Debian 12", "0.1.0")
-    assert body["token"] not in client.token_hash
+    broker = urlsplit(body["broker"])
+    assert (broker.username, broker.hostname, broker.port, broker.path) == (f"client.{client.pk}", "broker", 6379, "/0")
+    row = AgentLogin.objects.get(client=client)
+    assert [row.token_hash, row.broker_hash] == [sha256(said.encode()).hexdigest() for said in (body["token"], broker.password)]
     assert agent(api, body["token"]).post("/api/agent/heartbeat", {}, format="json").status_code == 200
 
 
@@ -153,7 +159,7 @@ def test_people_and_agents_do_not_take_each_others_place(api, joined) -> None:
 def test_a_heartbeat_is_noted(api, joined, client_row) -> None:
     body = {"version": "0.2.0", "os": "Debian 13", "running": ["backup-1"], "load": 0.5}
     answer = joined.post("/api/agent/heartbeat/", body, format="json")
-    assert answer.json() == {"client": client_row.pk, "queued": 0}
+    assert answer.json() == {"client": client_row.pk, "queued": 0, "login_due": False}
     client_row.refresh_from_db()
     assert client_row.online
     assert (client_row.version, client_row.os, client_row.load) == ("0.2.0", "Debian 13", 0.5)

@@ -16,7 +16,7 @@ from jobs.planning import run_plan
 from jobs.watchdog import watch
 from records import lifecycle
 from records.models import BackupRecord, Event, RecoveryRecord, State
-from tests.factories import make_client, make_plan, make_record
+from tests.factories import agent_token, make_client, make_plan, make_record
 
 RESULT = {"snapshot_id": "a" * 64, "files_total": 3, "bytes_total": 10, "bytes_added": 5, "bytes_stored": 4, "duration_s": 1.5}
 
@@ -33,7 +33,7 @@ def record(plan) -> BackupRecord:
 
 def agent_of(client) -> APIClient:
     agent = APIClient()
-    agent.credentials(HTTP_AUTHORIZATION=f"Agent {client.issue_token()}")
+    agent.credentials(HTTP_AUTHORIZATION=f"Agent {agent_token(client)}")
     return agent
 
 

@@ -19,7 +19,7 @@ from jobs.offering import offer_jobs, publish_offered, withdraw_offers
 from jobs.planning import run_plan
 from records.models import BackupRecord, State
 from records.publishing import BUSY_FACTOR
-from tests.factories import make_client, make_plan, make_record
+from tests.factories import agent_token, make_client, make_plan, make_record
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_an_offer_to_a_client_that_falls_silent_ends_and_is_made_again_when_it_i
 
 def test_a_run_waits_for_the_run_of_its_plan_before_it_and_is_offered_when_that_ends(record, broker) -> None:
     agent = APIClient()
-    agent.credentials(HTTP_AUTHORIZATION=f"Agent {record.client.issue_token()}")
+    agent.credentials(HTTP_AUTHORIZATION=f"Agent {agent_token(record.client)}")
 
     def say(run: BackupRecord, step: str, **more) -> int:
         return agent.post(f"/api/agent/job/{run.job}/{step}", {"attempt": 1, **more}, format="json").status_code

@@ -19,7 +19,7 @@ from jobs.recovery import request_recovery
 from records import slots
 from records.models import BackupRecord, RecoveryRecord, State
 from storage.models import Endpoint, Repository
-from tests.factories import make_client, make_plan, make_record
+from tests.factories import agent_token, make_client, make_plan, make_record
 
 DESTINATION = '{"destination": "/back"}'
 
@@ -50,7 +50,7 @@ def test_a_client_is_offered_as_many_jobs_as_the_settings_say_and_the_next_when_
     assert offered() == [records[0].pk, records[1].pk]
     assert reason(records[2]) == "2 jobs of its client are running"
     agent = APIClient()
-    agent.credentials(HTTP_AUTHORIZATION=f"Agent {client.issue_token()}")
+    agent.credentials(HTTP_AUTHORIZATION=f"Agent {agent_token(client)}")
     assert agent.post(f"/api/agent/job/{records[0].job}/claim", {"attempt": 1}, format="json").status_code == 200
     assert reason(records[0]) is None
     said = {"attempt": 1, "outcome": "failed", "error": "no space"}
@@ -138,7 +138,7 @@ def test_a_claim_without_an_offer_is_granted_only_where_there_is_a_slot(client, 
     Client.objects.update(max_jobs=1)
     first, second = queue(tmp_path, client, 2)
     agent = APIClient()
-    agent.credentials(HTTP_AUTHORIZATION=f"Agent {client.issue_token()}")
+    agent.credentials(HTTP_AUTHORIZATION=f"Agent {agent_token(client)}")
     assert agent.post(f"/api/agent/job/{first.job}/claim", {"attempt": 1}, format="json").status_code == 200
     refused = agent.post(f"/api/agent/job/{second.job}/claim", {"attempt": 1}, format="json")
     assert (refused.status_code, refused.json()["error"]) == (409, "1 job of its client is running")

@@ -14,13 +14,15 @@ from knox.models import AuthToken
 
 from accounts.models import AuditEntry, User
 from clients.joining import join
+from clients.leaving import revoke
+from clients.logins import find_login
 from clients.models import Client, JoinToken
 from jobs.models import BackupPlan
 from jobs.recovery import request_recovery
 from records.events import emit
 from records.maintenance import request_maintenance
 from records.models import BackupRecord, DeletedBackup, DrillRecord, Event, MaintenanceRun, RecoveryRecord, State
-from tests.factories import make_plan, make_record
+from tests.factories import agent_token, make_plan, make_record
 
 # Who asks. The last of them hold credentials that do not count any more.
 PEOPLE = ["viewer", "operator", "administrator"]
@@ -80,7 +82,7 @@ def world(db: None, account: Callable[[str], User], tmp_path: Path) -> World:
     MaintenanceRun.objects.update(state=State.SUCCESS)
     stranger = User.objects.create_user("stranger", role=User.Role.VIEWER)
     _client, revoked = _joined("revoked")
-    Client.objects.filter(hostname="revoked").update(token_hash="")
+    revoke(Client.objects.get(hostname="revoked"))
     return World(
         stranger=stranger,
         plan=plan,
@@ -94,7 +96,7 @@ def world(db: None, account: Callable[[str], User], tmp_path: Path) -> World:
         entry=AuditEntry.objects.create(actor="stranger", action="login", via="api", outcome="done"),
         authorization={
             **{name: f"Token {token[name]}" for name in PEOPLE},
-            "agent": f"Agent {plan.client.issue_token()}",
+            "agent": f"Agent {agent_token(plan.client)}",
             "other agent": f"Agent {_joined('other')[1]}",
             "nobody": "",
             "locked account": f"Token {AuthToken.objects.create(locked)[1]}",
@@ -107,4 +109,7 @@ def world(db: None, account: Callable[[str], User], tmp_path: Path) -> World:
 
 def _joined(hostname: str) -> tuple[Any, str]:
     _row, token = JoinToken.issue(Client.objects.create(hostname=hostname, ipv6=f"fd00::{len(hostname)}"))
-    return join(token, hostname=hostname)
+    client, login = join(token, hostname=hostname)
+    # Its first use changes it.
+    find_login(login.token)
+    return client, login.token

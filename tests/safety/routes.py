@@ -94,6 +94,7 @@ API: dict[str, str | Account] = {
     "GET /api/record/drill": VIEWER,
     "GET /api/record/drill/<pk>": VIEWER,
     "POST /api/agent/join": ANYBODY,
+    "POST /api/agent/login": AGENT,
     "POST /api/agent/heartbeat": AGENT,
     "POST /api/agent/checks": AGENT,
     "POST /api/agent/stores": AGENT,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 import requests
@@ -110,7 +110,10 @@ class Story:
         self.center.join(token)
         state = next(path for path in (self.center.directory / "agent").iterdir() if path.suffix == ".json")
         assert state.stat().st_mode & 0o077 == 0
-        self.traces.secrets["agent's token"] = json.loads(state.read_text())["token"]
+        remembered = json.loads(state.read_text())
+        self.traces.secrets["agent's token"] = remembered["token"]
+        self.traces.secrets["agent's password for the broker"] = unquote(urlsplit(remembered["broker"]).password or "")
+        assert self.traces.secrets["agent's password for the broker"] != self.center.redis_password
         self.agent = self.center.agent()
 
     def back_up_and_restore(self) -> dict[str, Record]:

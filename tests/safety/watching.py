@@ -94,4 +94,5 @@ def redis_content(url: str) -> str:
         b"set": connection.smembers,
         b"zset": lambda key: connection.zrange(key, 0, -1, withscores=True),
     }
-    return "\n".join(f"{key!r} {read[connection.type(key)](key)!r}" for key in connection.keys("*"))
+    users = connection.execute_command("ACL", "LIST")
+    return f"{users!r}\n" + "\n".join(f"{key!r} {read[connection.type(key)](key)!r}" for key in connection.keys("*"))

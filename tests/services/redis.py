@@ -21,19 +21,21 @@ def redis_program() -> str:
 
 
 @contextmanager
-def redis_server() -> Iterator[str]:
-    """Run an empty Redis for the length of the block and yield its URL."""
-    port = free_port()
+def redis_server(*options: str, password: str = "", port: int = 0) -> Iterator[str]:
+    """Run an empty Redis for the length of the block and yield its URL. `options`: further ones of its command line."""
+    if password:
+        options += ("--requirepass", password)
+    port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="redis-") as directory:
         process = subprocess.Popen(
-            [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", ""],
+            [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--dir", directory, "--save", "", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             preexec_fn=ending_with_us(),
         )
         try:
             wait_until(lambda: accepts(port), "Redis", timeout_s=20)
-            yield f"redis://127.0.0.1:{port}/0"
+            yield f"redis://{f':{password}@' if password else ''}127.0.0.1:{port}/0"
         finally:
             process.terminate()
             process.wait()

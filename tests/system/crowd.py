@@ -19,7 +19,7 @@ def gather(due_at: float) -> None:
     """Make the rows; to be called inside Django. `due_at`: Unix time at which all plans are due."""
     from django.utils import timezone
 
-    from clients.models import Client, hash_token
+    from clients.models import AgentLogin, Client, hash_token
     from jobs.models import BackupPlan
     from storage.models import Endpoint, Repository, Tenant
 
@@ -43,8 +43,10 @@ def gather(due_at: float) -> None:
         homes += [places[prefix] for prefix in prefixes]
     now = timezone.now()
     clients = Client.objects.bulk_create(
-        Client(pk=number, ipv4=number, hostname=f"host-{number}", last_seen=now, token_hash=hash_token(token_of(number)))
-        for number in range(1, CLIENTS + 1)
+        Client(pk=number, ipv4=number, hostname=f"host-{number}", last_seen=now) for number in range(1, CLIENTS + 1)
+    )
+    AgentLogin.objects.bulk_create(
+        AgentLogin(client=client, token_hash=hash_token(token_of(client.pk)), used_at=now) for client in clients
     )
     # The greedy one's plans are the oldest.
     owners = [0] * GREEDY_PLANS + [number % (CLIENTS - 1) + 1 for number in range(PLANS - GREEDY_PLANS)]
