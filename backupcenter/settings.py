@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
@@ -311,7 +312,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_DEFAULT_QUEUE = "control"
-CELERY_TASK_ROUTES = {"records.run_maintenance": {"queue": "maintenance"}}
+CELERY_TASK_ROUTES = {name: {"queue": "maintenance"} for name in ("records.run_maintenance", "records.sync_records")}
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -332,6 +333,7 @@ CELERY_BEAT_SCHEDULE = {
     "verification": {"task": "records.verify", "schedule": 60.0, "options": {"expires": 60}},
     "drills": {"task": "jobs.drill", "schedule": 60.0, "options": {"expires": 60}},
     "retention": {"task": "jobs.apply_retention", "schedule": 3600.0, "options": {"expires": 3600}},
+    "records": {"task": "records.sync_records", "schedule": crontab(hour="5", minute="20"), "options": {"expires": 6 * 3600}},
     "housekeeping": {"task": "records.housekeep", "schedule": 3600.0, "options": {"expires": 3600}},
 }
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
@@ -102,6 +103,20 @@ class NestedClientSerializer(serializers.ModelSerializer[Client]):
         model = Client
         fields = ["id", "ipv4", "ipv6", "hostname"]
         read_only_fields = fields
+
+
+class ClientKeySerializer(serializers.Serializer[Any]):
+    """A client as other objects refer to it: by an address."""
+
+    ipv4 = Ipv4Field(required=False, allow_null=True)
+    ipv6 = Ipv6Field(required=False, allow_null=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        wanted = {name: value for name, value in attrs.items() if value is not None}
+        client = Client.objects.filter(**wanted).first() if wanted else None
+        if client is None:
+            raise serializers.ValidationError(gettext("There is no such client."))
+        return {"found": client}
 
 
 class JoinTokenSerializer(serializers.Serializer[Any]):

@@ -12,7 +12,8 @@ from backupcenter.api.exceptions import Conflict
 from clients.models import Client
 from engine.commands.restore import OVERWRITE_MODES
 from jobs.offering import offer_after_commit
-from records.models import RESTORABLE_STATES, BackupRecord, RecoveryRecord
+from records.browsing import GONE
+from records.models import BackupRecord, RecoveryRecord
 from records.serializers import backup_record_detail
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,9 @@ def request_recovery(client: Client, backup: BackupRecord, recovery_data: str) -
     with transaction.atomic():
         # Locked, so that it is not let go at this moment.
         current = BackupRecord.objects.select_for_update().filter(pk=backup.pk).first()
-        if current is None or current.state not in RESTORABLE_STATES or not current.snapshot:
+        if current is not None and current.vanished_at is not None:
+            raise Conflict(GONE)
+        if current is None or not current.is_restorable:
             raise Conflict(_("This backup did not succeed, so there is nothing to restore from it."))
         record = RecoveryRecord.objects.create(
             client=client,

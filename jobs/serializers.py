@@ -3,24 +3,20 @@
 import json
 from typing import Any
 
-from django.http import Http404
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.utils.encoders import JSONEncoder
 
-from backupcenter.api.fields import Int32Field, Int64Field, Ipv4Field, Ipv6Field, UnixTimeField
+from backupcenter.api.fields import Int32Field, Int64Field, UnixTimeField
 from backupcenter.api.fixed import without_fixed
-from clients.models import Client
-from clients.serializers import NestedClientSerializer
+from clients.serializers import ClientKeySerializer, NestedClientSerializer
 from jobs.models import BackupPlan, PlanDrill
 from jobs.proof import ProofState, proof_of
 from records.keeping import COUNTS, HIGHEST_COUNT, SPANS, clean_rules
 from records.models import BackupRecord, DrillRecord
-from storage.models import Tenant
-from storage.serializers import EndpointKeySerializer, NestedTenantSerializer
-from storage.tenants import find_tenant
+from storage.serializers import NestedTenantSerializer, TenantKeySerializer
 
 
 class ProofSerializer(serializers.Serializer[Any]):
@@ -131,34 +127,6 @@ class PlanFieldsSerializer(serializers.Serializer[Any]):
     backup_data = serializers.CharField(required=False, trim_whitespace=False, max_length=1 << 20)
     misfire = serializers.ChoiceField(BackupPlan.Misfire.choices, required=False)
     jitter_s = Int32Field(min_value=0, max_value=86_400, required=False)
-
-
-class ClientKeySerializer(serializers.Serializer[Any]):
-    """A client as other objects refer to it: by an address."""
-
-    ipv4 = Ipv4Field(required=False, allow_null=True)
-    ipv6 = Ipv6Field(required=False, allow_null=True)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        wanted = {name: value for name, value in attrs.items() if value is not None}
-        client = Client.objects.filter(**wanted).first() if wanted else None
-        if client is None:
-            raise serializers.ValidationError(_("There is no such client."))
-        return {"found": client}
-
-
-class TenantKeySerializer(serializers.Serializer[Any]):
-    """A tenant as other objects refer to it."""
-
-    username = serializers.CharField(max_length=255)
-    endpoint = EndpointKeySerializer()
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        try:
-            found: Tenant = find_tenant(attrs["username"], attrs["endpoint"]["address"])
-        except Http404 as error:
-            raise serializers.ValidationError(_("There is no such tenant.")) from error
-        return {"found": found}
 
 
 class PlanChangeSerializer(PlanFieldsSerializer):

@@ -209,7 +209,7 @@ class BackupRecordAdmin(JobRecordAdmin, LegalHoldActions):
     delete = staticmethod(delete_backup_record)
     fieldsets = [
         (None, {"fields": ["plan", "client", "repository", "state", "waits", "error", "unreadable_files", "shown_progress"]}),
-        (_("Times"), {"fields": ["queued_at", "scheduled_at", "is_late", *JobRecordAdmin.TIMES]}),
+        (_("Times"), {"fields": ["queued_at", "scheduled_at", "is_late", *JobRecordAdmin.TIMES, "adopted_at", "vanished_at"]}),
         (_("Hold"), {"fields": ["hold_until", "is_let_go", "legal_hold"]}),
         (_("Data"), {"fields": ["selection", "snapshot", "files_total", "files_new", "files_changed", "files_unmodified"]}),
         (_("Sizes"), {"fields": ["read", "added", "stored"]}),
@@ -364,3 +364,7 @@ class MaintenanceRunAdmin(ReadOnlyAdmin):
     @admin.display(description=_("result"))
     def shown_result(self, run: MaintenanceRun) -> str:
         return result_lines(run.result)
+
+
+# The page of repositories, to which this room adds the adopting of existing ones.
+from records import repository_admin  # noqa: E402, F401

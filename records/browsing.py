@@ -12,14 +12,16 @@ from urllib.parse import quote
 
 from asgiref.sync import sync_to_async
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from backupcenter.api.exceptions import Conflict
 from engine.commands.dump import dump_file, dump_tar
 from engine.commands.ls import find_node, list_directory
 from engine.node import Node, unix_permissions
-from records.models import RESTORABLE_STATES, BackupRecord
+from records.models import BackupRecord
 from storage.repositories import open_repository
 
+GONE = gettext_lazy("The snapshot of this backup is no longer in its repository: somebody removed it there.")
 # Of a file that is shown and not sent: enough to see which version it is.
 TEXT_SHOWN = 64 << 10
 IMAGE_SHOWN = 4 << 20
@@ -105,7 +107,9 @@ def describe_path(path: bytes) -> dict[str, str]:
 
 
 def _refuse_unfinished(record: BackupRecord) -> None:
-    if record.state not in RESTORABLE_STATES or not record.snapshot:
+    if record.vanished_at is not None:
+        raise Conflict(GONE)
+    if not record.is_restorable:
         raise Conflict(_("This backup did not succeed, so there is nothing to look into."))
 
 

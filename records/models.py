@@ -101,6 +101,9 @@ class BackupRecord(JobRecord):
     is_late = models.BooleanField(_("run late"), default=False)
     hold_until = models.DateTimeField(_("held until"), null=True, blank=True)
     snapshot = models.CharField(_("snapshot"), max_length=64, blank=True, db_index=True)
+    # Of what no agent has reported: it was found in its repository (`records.adopting`).
+    adopted_at = models.DateTimeField(_("found in the repository"), null=True, blank=True)
+    vanished_at = models.DateTimeField(_("missing from the repository since"), null=True, blank=True)
     files_total = models.BigIntegerField(_("files"), null=True, blank=True)
     files_new = models.BigIntegerField(_("new files"), null=True, blank=True)
     files_changed = models.BigIntegerField(_("changed files"), null=True, blank=True)
@@ -136,6 +139,10 @@ class BackupRecord(JobRecord):
 
     def __str__(self) -> str:
         return f"{self.plan_name} #{self.pk}"
+
+    @property
+    def is_restorable(self) -> bool:
+        return self.state in RESTORABLE_STATES and bool(self.snapshot) and self.vanished_at is None
 
     @property
     def is_under_legal_hold(self) -> bool:

@@ -8,7 +8,8 @@ A plan holds its backups in one of two ways:
   gone, or back to a hold, the rules that its newest run under rules had go on judging the runs under rules.
 
 Only backups that can be restored count. None goes that is under legal hold, was brought back from the trash, or is being restored;
-these count too, since they are there. The newest of a plan stays by number and by any rules.
+these count too, since they are there. The newest of a plan stays by number and by any rules. What was found in a repository
+(`records.adopting`) neither counts nor goes: nobody has said how long it is to be held.
 """
 
 import logging
@@ -184,4 +185,4 @@ def _time(row: dict[str, Any]) -> datetime:
 
 
 def _restorable() -> QuerySet[BackupRecord]:
-    return BackupRecord.objects.filter(state__in=RESTORABLE_STATES)
+    return BackupRecord.objects.filter(state__in=RESTORABLE_STATES, adopted_at=None, vanished_at=None)

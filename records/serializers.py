@@ -81,6 +81,12 @@ class BackupRecordSerializer(serializers.ModelSerializer[BackupRecord]):
         source="gone_at", read_only=True, allow_null=True, help_text=_("Until when it can be brought back, if it was deleted.")
     )
     late = serializers.BooleanField(source="is_late", read_only=True)
+    adopted_time = UnixTimeField(
+        source="adopted_at", read_only=True, allow_null=True, help_text=_("When it was found in its repository; null: it was run.")
+    )
+    vanished_time = UnixTimeField(
+        source="vanished_at", read_only=True, allow_null=True, help_text=_("Since when the repository lacks its snapshot.")
+    )
     repository = serializers.CharField(source="repository.location", read_only=True)
     progress = DetailField(read_only=True, allow_null=True)
     waits = WaitsField()
@@ -100,6 +106,8 @@ class BackupRecordSerializer(serializers.ModelSerializer[BackupRecord]):
             "let_go",
             "repository",
             "snapshot",
+            "adopted_time",
+            "vanished_time",
             "files_total",
             "files_new",
             "files_changed",

@@ -3,6 +3,7 @@
 from celery import shared_task
 
 from accounts.housekeeping import delete_expired
+from records.adopting import sync_all_records
 from records.housekeeping import delete_old_events
 from records.maintenance import run_maintenance
 from records.upkeep import request_due_maintenance
@@ -19,6 +20,11 @@ def run_maintenance_task(number: int, attempt: int) -> None:
 @shared_task(name="records.verify")
 def verify() -> None:
     request_due_checks()
+
+
+@shared_task(name="records.sync_records")
+def sync_records_task() -> None:
+    sync_all_records()
 
 
 @shared_task(name="records.housekeep")

@@ -41,9 +41,12 @@ def _request(pk: int, now: datetime) -> bool:
         snapshots = [str(name) for run in failed.order_by("pk") for name in run.arguments.get("snapshots", [])]
         failed.update(arguments={})
         gone = list(_past_grace(now).filter(repository=repository).order_by("deleted_at", "pk")[:FORGOTTEN_AT_ONCE])
-        snapshots += [record.snapshot for record in gone if record.snapshot]
+        unwanted = {record.snapshot for record in gone if record.snapshot}
         for record in gone:
             record.delete()
+        # A snapshot that was found in the repository, and then reported after all, had two records.
+        others = BackupRecord._base_manager.filter(repository=repository, snapshot__in=unwanted)
+        snapshots += sorted(unwanted - set(others.values_list("snapshot", flat=True)))
         run = request_maintenance(repository, MaintenanceRun.Kind.MAINTENANCE, {"snapshots": snapshots})
     log.info("maintenance=%d repository=%d records=%d snapshots=%d requested", run.pk, pk, len(gone), len(snapshots))
     return True

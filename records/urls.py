@@ -4,6 +4,7 @@ from django.urls import URLPattern, URLResolver, re_path
 
 from backupcenter.api.keys import ID_PATTERN
 from backupcenter.api.router import Router
+from records.adopting_api import AdoptView
 from records.api import BackupRecordViewSet, RecoveryRecordViewSet
 from records.check_api import CheckViewSet
 from records.drill_api import DrillRecordViewSet
@@ -18,4 +19,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     re_path(
         rf"^repository/(?P<pk>{ID_PATTERN})/checks/?$", CheckViewSet.as_view({"get": "list", "post": "create"}), name="checks"
     ),
+    re_path(r"^repository/adopt/?$", AdoptView.as_view(), name="repository-adopt"),
 ]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.http import Http404
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -12,6 +14,7 @@ from backupcenter.api.fixed import without_fixed
 from storage.addresses import clean_address
 from storage.models import Endpoint, Repository, Tenant, Verification
 from storage.secrets import MASK
+from storage.tenants import find_tenant
 
 PRINTABLE_KEY = r"^[\x21-\x7e]+\Z"
 
@@ -48,6 +51,20 @@ class EndpointKeySerializer(serializers.Serializer[Any]):
     """An endpoint as other objects refer to it."""
 
     address = serializers.CharField(max_length=255)
+
+
+class TenantKeySerializer(serializers.Serializer[Any]):
+    """A tenant as other objects refer to it."""
+
+    username = serializers.CharField(max_length=255)
+    endpoint = EndpointKeySerializer()
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        try:
+            found: Tenant = find_tenant(attrs["username"], attrs["endpoint"]["address"])
+        except Http404 as error:
+            raise serializers.ValidationError(gettext("There is no such tenant.")) from error
+        return {"found": found}
 
 
 class NestedTenantSerializer(serializers.ModelSerializer[Tenant]):

@@ -45,6 +45,7 @@ API: dict[str, str | Account] = {
     "PUT /api/endpoint/<address>": ADMINISTRATOR,
     "DELETE /api/endpoint/<address>": ADMINISTRATOR,
     "GET /api/repository": VIEWER,
+    "POST /api/repository/adopt": ADMINISTRATOR,
     "GET /api/repository/<pk>": VIEWER,
     "PUT /api/repository/<pk>": ADMINISTRATOR,
     "GET /api/repository/<pk>/checks": VIEWER,
@@ -121,8 +122,8 @@ PAGES = {
     "accounts_auditentry": Pages(look=ADMINISTRATOR),
     "storage_endpoint": Pages(look=VIEWER, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
     "storage_tenant": Pages(look=VIEWER, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
-    # Of a repository only its limit can be changed. It may be forgotten.
-    "storage_repository": Pages(look=VIEWER, change=ADMINISTRATOR, delete=ADMINISTRATOR),
+    # Adding is adopting. Of a repository only its limit can be changed. It may be forgotten.
+    "storage_repository": Pages(look=VIEWER, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
     "clients_client": Pages(look=VIEWER, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
     "clients_jointoken": Pages(look=VIEWER, add=ADMINISTRATOR, delete=ADMINISTRATOR),
     "jobs_backupplan": Pages(look=VIEWER, add=OPERATOR, change=OPERATOR, delete=OPERATOR),
