@@ -1,5 +1,6 @@
 """The console's pages of endpoints, tenants and repositories. Secrets are taken and never shown."""
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -65,7 +66,12 @@ class EndpointAdmin(ModelAdmin):
     list_display = ["address", "display_name", "type", "https", "tenant_count"]
     list_filter = ["type", "https"]
     search_fields = ["address", "display_name"]
+    readonly_fields = ["authorities_end"]
     actions = ["verify"]
+
+    @admin.display(description=_("the authorities expire"))
+    def authorities_end(self, endpoint: Endpoint) -> datetime | None:
+        return endpoint.authorities_end
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Endpoint]:
         rows: QuerySet[Endpoint] = super().get_queryset(request).annotate(tenant_count=Count("tenants"))

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from cryptography.x509 import load_pem_x509_certificates
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -54,6 +55,13 @@ class Endpoint(models.Model):
         if self.is_directory:
             return self.address
         return f"{'https' if self.https else 'http'}://{self.address}"
+
+    @property
+    def authorities_end(self) -> datetime | None:
+        """When the first of the authorities' certificates expires, after which the store may not be spoken to; None without any."""
+        if not self.authorities:
+            return None
+        return min(certificate.not_valid_after_utc for certificate in load_pem_x509_certificates(self.authorities.encode()))
 
 
 class Tenant(models.Model):

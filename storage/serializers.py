@@ -25,9 +25,13 @@ class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
     address = serializers.CharField(max_length=255, help_text=_("host[:port]; for type 2 the absolute path of a directory."))
     max_jobs = Int32Field(min_value=1, required=False, allow_null=True, help_text=_("Jobs at once; null: as the settings say."))
 
+    authorities_end = UnixTimeField(
+        read_only=True, allow_null=True, help_text=_("When the first of the authorities expires; null without any.")
+    )
+
     class Meta:
         model = Endpoint
-        fields = ["address", "https", "type", "display_name", "max_jobs", "authorities"]
+        fields = ["address", "https", "type", "display_name", "max_jobs", "authorities", "authorities_end"]
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         kind = attrs.get("type", self.instance.type if self.instance else Endpoint.Type.CEPH)

@@ -1,6 +1,6 @@
 """What needs a person, each with what to do about it: the part of the front page that is read at two in the morning."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby, islice
@@ -8,6 +8,7 @@ from itertools import groupby, islice
 from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
@@ -17,10 +18,11 @@ from clients.presence import heard_since
 from jobs.health import FleetHealth, Health, PlanHealth
 from jobs.models import BackupPlan
 from records.models import BackupRecord, MaintenanceRun, State
-from storage.models import Tenant
+from storage.models import Endpoint, Tenant
 
 SHOWN = 5
 QUOTA_SHARE = 0.8
+EXPIRES_SOON = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,14 @@ def worst_plans(health: FleetHealth) -> list[PlanHealth]:
     return [plan for _kind, group in groupby(health.unwell, lambda plan: plan.health) for plan in islice(group, SHOWN)]
 
 
-def needs(worst: list[PlanHealth], plans: dict[int, BackupPlan], tenants: Iterable[Tenant]) -> list[Need]:
+def needs(worst: list[PlanHealth], plans: dict[int, BackupPlan], tenants: Collection[Tenant]) -> list[Need]:
     """Return what needs somebody, the gravest first, of each kind the newest few.
 
     `worst`: see `worst_plans`; `plans`: with at least these, by their keys.
     """
-    return [*_plans(worst, plans), *_tenants(tenants), *_checks(), *_broker(), *_clients()]
+    endpoints = {tenant.endpoint_id: tenant.endpoint for tenant in tenants}.values()
+    asked = (_plans(worst, plans), _tenants(tenants), _authorities(endpoints), _checks(), _broker(), _clients())
+    return [need for kind in asked for need in kind]
 
 
 def _plans(worst: list[PlanHealth], plans: dict[int, BackupPlan]) -> Iterator[Need]:
@@ -84,6 +88,17 @@ def _tenants(tenants: Iterable[Tenant]) -> Iterator[Need]:
             share = {"tenant": tenant, "percent": 100 * tenant.used // tenant.quota}
             text = _("Raise the quota in the store, or let backups go sooner.")
             yield Need(title=_("Tenant %(tenant)s: %(percent)d %% of the quota is used") % share, text=text, link=link)
+
+
+def _authorities(endpoints: Iterable[Endpoint]) -> Iterator[Need]:
+    soon = timezone.now() + EXPIRES_SOON
+    for endpoint in endpoints:
+        end = endpoint.authorities_end
+        if end is not None and end < soon:
+            title = _("An authority of store %(store)s expires on %(day)s") % {"store": endpoint, "day": date_format(end)}
+            text = _("After it nothing can be backed up there: add the new certificate to the endpoint in time.")
+            link = reverse("admin:storage_endpoint_change", args=[endpoint.pk])
+            yield Need(title=title, text=text, link=link, grave=end < timezone.now())
 
 
 def _checks() -> Iterator[Need]:

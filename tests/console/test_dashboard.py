@@ -17,8 +17,9 @@ from jobs.recovery import request_recovery
 from records.maintenance import request_maintenance
 from records.models import BackupRecord, MaintenanceRun, RecoveryRecord, State
 from records.statistics import recent_days
-from storage.models import Tenant
+from storage.models import Endpoint, Tenant
 from tests.factories import make_client, make_plan, make_record
+from tests.services.tls import Authority
 
 MOST_QUERIES = 15
 
@@ -38,7 +39,7 @@ def operator(account) -> Browser:
 
 def titles() -> list[str]:
     plans = BackupPlan.objects.in_bulk()
-    return [need.title for need in needs(worst_plans(fleet_health()), plans, Tenant.objects.all())]
+    return [need.title for need in needs(worst_plans(fleet_health()), plans, Tenant.objects.select_related("endpoint"))]
 
 
 def test_a_failing_plan_is_told_with_its_error_and_run_again_by_its_button(plan, operator) -> None:
@@ -82,6 +83,16 @@ def test_a_tenant_that_is_nearly_full_or_cannot_be_read_is_told(plan) -> None:
     assert any(title.endswith("85 % of the quota is used") for title in titles())
     Tenant.objects.update(refresh_error="The keys are wrong.")
     assert any(title.endswith("cannot be read from its store") for title in titles())
+
+
+def test_an_authority_that_expires_within_a_month_is_told(plan) -> None:
+    def told() -> list[str]:
+        return [title for title in titles() if title.startswith("An authority of store")]
+
+    Endpoint.objects.update(authorities=Authority(days=40).pem)
+    assert told() == []
+    Endpoint.objects.update(authorities=Authority(days=40).pem + Authority(days=20).pem)
+    assert len(told()) == 1
 
 
 def test_a_check_that_failed_is_told_until_one_of_its_kind_ends_well(plan) -> None:

@@ -36,6 +36,8 @@ def test_a_store_of_a_private_authority_is_registered_with_its_certificate_and_n
     assert post(api, secure, authorities=AUTHORITY.pem).status_code == 201
     endpoint = Endpoint.objects.get()
     assert endpoint.authorities.strip() == AUTHORITY.pem.strip()
+    (told,) = api("viewer").get("/api/endpoint").json()
+    assert told["authorities_end"] == int(AUTHORITY.expires.timestamp())
 
 
 @pytest.mark.parametrize("text", ["no certificate", private_key(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"])
