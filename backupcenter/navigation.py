@@ -45,6 +45,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "items": [
             _page("storage_repository", _("Repositories"), "inventory_2"),
             _page("records_maintenancerun", _("Checks and upkeep"), "build"),
+            _page("storage_usagesample", _("Use by day"), "trending_up"),
             _page("storage_tenant", _("Tenants"), "key"),
             _page("storage_endpoint", _("Endpoints"), "dns"),
         ],

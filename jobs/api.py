@@ -16,6 +16,7 @@ from rest_framework.viewsets import GenericViewSet
 from accounts.models import User
 from backupcenter.api.pages import RecordPagination
 from jobs.drills import change_drill, drill_of, drill_plan
+from jobs.fitting import plan_usage
 from jobs.models import BackupPlan, PlanQuerySet
 from jobs.planning import change_plan, create_plan, delete_plan, pause_plan, resume_plan, run_plan
 from jobs.recovery import request_recovery
@@ -28,6 +29,7 @@ from jobs.serializers import (
     PlanChangeSerializer,
     PlanDrillSerializer,
     PlanSerializer,
+    PlanUsageSerializer,
     ProposedRulesSerializer,
     RetentionPreviewSerializer,
 )
@@ -170,6 +172,12 @@ class PlanViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
             for fire in fires
         ]
         return Response(FiresSerializer({"next": fires, "windows": windows}).data)
+
+    @extend_schema(parameters=[UUID], responses=PlanUsageSerializer)
+    @action(detail=True, pagination_class=None)
+    def usage(self, request: Request, uuid: str) -> Response:
+        """Tell how much the plan's backups take, and how much the next one is expected to."""
+        return Response(PlanUsageSerializer(plan_usage(self.get_object())).data)
 
     @extend_schema(parameters=[UUID], responses=RetentionPreviewSerializer)
     @extend_schema(

@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from jobs.fitting import quota_problem
 from jobs.models import BackupPlan
 from jobs.serializers import plan_detail
 from records.events import emit
@@ -28,8 +29,8 @@ def launch_backup(
 ) -> BackupRecord | None:
     """Start a run of the plan and return its record; None if another scheduler has started this very run.
 
-    A scheduled run is cancelled on the spot, and says so, while an earlier one still waits for its client. The caller has the
-    others offered.
+    A scheduled run is cancelled on the spot, and says so, while an earlier one still waits for its client; a run that does
+    not fit into its tenant's quota has failed before it starts. The caller has the others offered.
     """
     record = BackupRecord(
         client=plan.client,
@@ -45,6 +46,10 @@ def launch_backup(
         record.state = State.CANCELLED
         record.end_time = timezone.now()
         record.error = _("It was left out, since the run before it still waits for its client.")
+    elif (problem := quota_problem(plan)) is not None:
+        record.state = State.FAILED
+        record.end_time = timezone.now()
+        record.error = problem
     try:
         with transaction.atomic():
             record.save()
@@ -53,6 +58,9 @@ def launch_backup(
     log.info("job=%s plan=%s client=%s state=%s", record.job, plan.uuid, plan.client_id, State(record.state).name)
     if record.state == State.CANCELLED:
         emit(Event.Level.WARNING, Event.Topic.BACKUP, _("Backup %(name)s was left out") % {"name": record}, record.error,
+             record=record)  # fmt: skip
+    if record.state == State.FAILED:
+        emit(Event.Level.ERROR, Event.Topic.BACKUP, _("Backup %(name)s was not started") % {"name": record}, record.error,
              record=record)  # fmt: skip
     return record
 

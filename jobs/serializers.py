@@ -211,6 +211,14 @@ class FiresSerializer(serializers.Serializer[Any]):
     windows = WindowSerializer(many=True)
 
 
+class PlanUsageSerializer(serializers.Serializer[Any]):
+    """What a plan's backups take, in bytes, and whether the next one fits."""
+
+    stored = serializers.IntegerField(help_text=gettext_lazy("What its backups have added, those in the trash apart."))
+    expected = serializers.IntegerField(allow_null=True, help_text=gettext_lazy("Of the next run; null: not known yet."))
+    left = serializers.IntegerField(allow_null=True, help_text=gettext_lazy("Of the tenant's quota; null: none, or not known."))
+
+
 class JudgedSerializer(serializers.Serializer[Any]):
     """A backup record, and why it stays; one without reasons goes."""
 

@@ -5,12 +5,14 @@ from typing import Any
 from django.conf import settings
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
+from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 from django.utils.translation import override
 
 from accounts.models import User
 from records.events import emit
 from records.models import Event
+from storage.growth import WARNED_AT, quota_reached
 from storage.models import Tenant
 from storage.tenants import access_changed
 
@@ -22,6 +24,14 @@ def tell_access(sender: Any, tenant: Tenant, **_extra: Any) -> None:
         emit(Event.Level.ERROR, Event.Topic.STORAGE, title, tenant.refresh_error)
     else:
         emit(Event.Level.SUCCESS, Event.Topic.STORAGE, _("Tenant %(tenant)s can be read again") % {"tenant": tenant})
+
+
+@receiver(quota_reached)
+def tell_quota(sender: Any, tenant: Tenant, percent: int, **_extra: Any) -> None:
+    title = _("Tenant %(tenant)s uses %(percent)d %% of its quota") % {"tenant": tenant, "percent": percent}
+    message = _("%(used)s of %(quota)s. Backups that do not fit fail before they start: raise the quota, or let backups go sooner.")
+    sizes = {"used": filesizeformat(tenant.used), "quota": filesizeformat(tenant.quota)}
+    emit(Event.Level.ERROR if percent >= WARNED_AT[-1] else Event.Level.WARNING, Event.Topic.STORAGE, title, message % sizes)
 
 
 @receiver(post_save, sender=User)

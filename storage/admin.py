@@ -24,7 +24,7 @@ from storage import probing
 from storage.addresses import clean_address
 from storage.buckets import restrict_agents
 from storage.endpoints import require_endpoint
-from storage.models import Endpoint, Repository, Tenant, Verification
+from storage.models import Endpoint, Repository, Tenant, UsageSample, Verification
 from storage.showing import verification_lines, verification_state
 from storage.tenants import new_tenant, refresh_tenants, take_agent_keys, take_keys
 
@@ -161,12 +161,48 @@ class TenantForm(forms.ModelForm):  # type: ignore[type-arg]
         data["agent_secret_key"] = secret_key
 
 
+def growth_text(per_day: int | None) -> str:
+    """Return by how much it grows a day, or that nobody knows yet."""
+    if per_day is None:
+        return gettext("not known yet")
+    return filesizeformat(per_day) if per_day > 0 else gettext("does not grow")
+
+
+def usage_link(query: str) -> str:
+    """Return a link to the use by day that a query names."""
+    address = reverse("admin:storage_usagesample_changelist")
+    return format_html('<a class="text-link" href="{}?{}">{}</a>', address, query, gettext("all days"))
+
+
+@admin.register(UsageSample)
+class UsageSampleAdmin(ModelAdmin):
+    """How much was used on each day."""
+
+    list_display = ["day", "tenant", "repository", "used_text"]
+    list_filter = ["tenant", ("repository", admin.EmptyFieldListFilter)]
+    list_select_related = ["tenant__endpoint", "repository__tenant__endpoint"]
+    fields = ["day", "tenant", "repository", "used_text"]
+
+    @admin.display(description=_("used"), ordering="used")
+    def used_text(self, sample: UsageSample) -> str:
+        return filesizeformat(sample.used)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 @admin.register(Tenant)
 class TenantAdmin(ModelAdmin):
     """Tenants, created from their keys alone."""
 
     form = TenantForm
-    list_display = ["username", "endpoint", "display_name", "used_text", "quota_text", "refreshed_at", "is_well"]
+    list_display = ["username", "endpoint", "used_text", "quota_text", "growth", "full_at", "refreshed_at", "is_well"]
     list_filter = ["endpoint"]
     list_select_related = ["endpoint"]
     search_fields = ["username", "display_name", "endpoint__address"]
@@ -178,12 +214,20 @@ class TenantAdmin(ModelAdmin):
         if self.has_change_permission(request, obj):
             # Who may only look would be shown its value instead of an empty input.
             taken += ["secret_key", "agent_access_key", "agent_secret_key", "lock_days"]
-        told = ["display_name", "quota_text", "used_text", "refreshed_at", "refresh_error"]
+        told = ["display_name", "quota_text", "used_text", "growth", "full_at", "by_day", "refreshed_at", "refresh_error"]
         return taken if obj is None else taken + told
 
     def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> list[str]:
-        told = ["display_name", "quota_text", "used_text", "refreshed_at", "refresh_error"]
+        told = ["display_name", "quota_text", "used_text", "growth", "full_at", "by_day", "refreshed_at", "refresh_error"]
         return told if obj is None else ["endpoint", "username", *told]
+
+    @admin.display(description=_("growth a day"), ordering="growth_per_day")
+    def growth(self, tenant: Tenant) -> str:
+        return growth_text(tenant.growth_per_day)
+
+    @admin.display(description=_("use by day"))
+    def by_day(self, tenant: Tenant) -> str:
+        return usage_link(f"tenant__id__exact={tenant.pk}&repository__isnull=True")
 
     @admin.display(description=_("used"), ordering="used")
     def used_text(self, tenant: Tenant) -> str:
@@ -212,17 +256,29 @@ class TenantAdmin(ModelAdmin):
 class RepositoryAdmin(ModelAdmin):
     """Repositories. Plans make them; without its password, which is kept here alone, one cannot be read."""
 
-    list_display = ["location", "tenant", "max_jobs", "shown_verification", "created_at"]
+    list_display = ["location", "tenant", "used_text", "growth", "max_jobs", "shown_verification", "created_at"]
     list_filter = ["tenant__endpoint", "tenant"]
     list_select_related = ["tenant__endpoint", "verification"]
     search_fields = ["bucket", "prefix", "repository_id"]
-    TOLD = ["verified", "checks"]
+    TOLD = ["verified", "checks", "used_text", "used_at", "growth", "by_day"]
     readonly_fields = ["location", "tenant", "bucket", "prefix", "repository_id", "created_at", *TOLD]
     fields = ["location", "tenant", "bucket", "prefix", "repository_id", "created_at", *TOLD, "max_jobs"]
 
     @admin.display(description=_("location"), ordering="bucket")
     def location(self, repository: Repository) -> str:
         return repository.location
+
+    @admin.display(description=_("used"), ordering="used")
+    def used_text(self, repository: Repository) -> str:
+        return "-" if repository.used is None else filesizeformat(repository.used)
+
+    @admin.display(description=_("growth a day"), ordering="growth_per_day")
+    def growth(self, repository: Repository) -> str:
+        return growth_text(repository.growth_per_day)
+
+    @admin.display(description=_("use by day"))
+    def by_day(self, repository: Repository) -> str:
+        return usage_link(f"repository__id__exact={repository.pk}")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -5,6 +5,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import mixins, serializers
+from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,7 +17,13 @@ from backupcenter.api.router import Router
 from engine.errors import AddressRefused, EngineError, StoreError
 from storage.endpoints import save_endpoint
 from storage.models import Endpoint, Tenant
-from storage.serializers import EndpointSerializer, NewTenantSerializer, TenantKeysSerializer, TenantSerializer
+from storage.serializers import (
+    EndpointSerializer,
+    NewTenantSerializer,
+    TenantKeysSerializer,
+    TenantSerializer,
+    UsageSerializer,
+)
 from storage.tenants import add_tenant, change_tenant, find_tenant
 
 ENDPOINT = {"address": "127.0.0.1:7480", "https": False, "type": 0, "display_name": "ceph"}
@@ -28,6 +35,8 @@ TENANT = {
     "quota": 1099511627776,
     "used": 100000,
     "display_name": "s3user",
+    "growth_per_day": 1000,
+    "full_time": None,
     "refreshed_at": 1589627522,
     "refresh_error": "",
     "agent_access_key": "",
@@ -131,6 +140,13 @@ class TenantViewSet(mixins.ListModelMixin, GenericViewSet[Tenant]):
 
     def retrieve(self, request: Request, username: str) -> Response:
         return self._answer(self.get_object())
+
+    @extend_schema(parameters=[USERNAME, AT_ENDPOINT], responses=UsageSerializer(many=True))
+    @action(detail=True)
+    def usage(self, request: Request, username: str) -> Response:
+        """Tell what it used on each day of which that is known, the newest first."""
+        samples = self.get_object().usage.filter(repository=None).order_by("-day")
+        return Response(UsageSerializer(samples, many=True).data)
 
     def create(self, request: Request) -> Response:
         form = NewTenantSerializer(data=request.data)

@@ -6,6 +6,7 @@ from cryptography.x509 import load_pem_x509_certificates
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -89,6 +90,11 @@ class Tenant(models.Model):
     )
     quota = models.BigIntegerField(_("quota"), null=True, blank=True, help_text=_("bytes; empty: none"))
     used = models.BigIntegerField(_("used"), null=True, blank=True, help_text=_("bytes"))
+    # Worked out once a day from the samples (`storage.growth`).
+    growth_per_day = models.BigIntegerField(_("growth a day"), null=True, blank=True, editable=False, help_text=_("bytes"))
+    full_at = models.DateTimeField(_("quota full on"), null=True, blank=True, editable=False)
+    # Which percentage of the quota was told of last, 0: none since less was used.
+    quota_told = models.PositiveSmallIntegerField(default=0, editable=False)
     refreshed_at = models.DateTimeField(_("read from the store"), null=True, blank=True)
     refresh_error = models.TextField(_("why it could not be read"), blank=True)
     # When a job of it was offered last, in turns (`jobs.offering`): the larger, the later.
@@ -126,6 +132,9 @@ class Repository(models.Model):
     max_jobs = models.PositiveIntegerField(
         _("jobs at once"), null=True, blank=True, validators=[MinValueValidator(1)], help_text=_("empty: as the settings say")
     )
+    used = models.BigIntegerField(_("used"), null=True, blank=True, editable=False, help_text=_("bytes"))
+    used_at = models.DateTimeField(_("listed"), null=True, blank=True, editable=False)
+    growth_per_day = models.BigIntegerField(_("growth a day"), null=True, blank=True, editable=False, help_text=_("bytes"))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
@@ -143,6 +152,29 @@ class Repository(models.Model):
         path = "/".join(part for part in (self.bucket, self.prefix) if part)
         endpoint = self.tenant.endpoint
         return f"{endpoint.url}/{path}" if endpoint.is_directory else f"s3:{endpoint.url}/{path}"
+
+
+class UsageSample(models.Model):
+    """How much was used on a day: by a tenant as a whole, as its store says, or by one repository of it."""
+
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="usage", verbose_name=_("tenant"))
+    repository = models.ForeignKey(
+        Repository, models.CASCADE, null=True, blank=True, related_name="usage", verbose_name=_("repository")
+    )
+    day = models.DateField(_("day"))
+    used = models.BigIntegerField(_("used"), help_text=_("bytes"))
+
+    class Meta:
+        verbose_name = _("use of a day")
+        verbose_name_plural = _("use by day")
+        ordering = ["-day", "tenant", "repository"]
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "day"], name="usage_of_tenant_once", condition=Q(repository=None)),
+            models.UniqueConstraint(fields=["repository", "day"], name="usage_of_repository_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.repository or self.tenant} {self.day}"
 
 
 # A repository's packs fall into so many parts, by the first byte of their ids.

@@ -4,6 +4,7 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import mixins
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
@@ -11,7 +12,7 @@ from rest_framework.viewsets import GenericViewSet
 from accounts.models import User
 from backupcenter.api.keys import ID_PATTERN
 from storage.models import Repository
-from storage.serializers import RepositorySerializer
+from storage.serializers import RepositorySerializer, UsageSerializer
 
 NUMBER = OpenApiParameter("id", int, OpenApiParameter.PATH, description="The repository's number.")
 
@@ -35,6 +36,12 @@ class RepositoryViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Generi
     pagination_class = None
     filter_backends: list[Any] = []
     schema_tags = ["repository"]
+
+    @extend_schema(parameters=[NUMBER], responses=UsageSerializer(many=True))
+    @action(detail=True)
+    def usage(self, request: Request, pk: str) -> Response:
+        """Tell what it used on each day of which that is known, the newest first."""
+        return Response(UsageSerializer(self.get_object().usage.order_by("-day"), many=True).data)
 
     def partial_update(self, request: Request, pk: str) -> Response:
         form = RepositorySerializer(self.get_object(), data=request.data, partial=True)

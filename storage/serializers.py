@@ -91,11 +91,18 @@ class TenantSerializer(NestedTenantSerializer):
     """A tenant; its secret key shows to administrators only."""
 
     refreshed_at = UnixTimeField(read_only=True, allow_null=True)
+    full_time = UnixTimeField(
+        source="full_at",
+        read_only=True,
+        allow_null=True,
+        help_text=_("When the quota is full at the present growth; null: not known, no quota, or not within ten years."),
+    )
 
     class Meta(NestedTenantSerializer.Meta):
-        added = ["refreshed_at", "refresh_error", "agent_access_key", "agent_username", "lock_days"]
-        fields = [*NestedTenantSerializer.Meta.fields, *added]
-        read_only_fields = [*NestedTenantSerializer.Meta.read_only_fields, *added[1:]]
+        times = ["full_time", "refreshed_at"]
+        told = ["growth_per_day", "refresh_error", "agent_access_key", "agent_username", "lock_days"]
+        fields = [*NestedTenantSerializer.Meta.fields, *times, *told]
+        read_only_fields = [*NestedTenantSerializer.Meta.read_only_fields, *told]
 
     @extend_schema_field(str)
     def get_secret_key(self, tenant: Tenant) -> str:
@@ -213,11 +220,21 @@ class RepositorySerializer(serializers.ModelSerializer[Repository]):
     tenant = NestedTenantKeySerializer(read_only=True)
     location = serializers.CharField(read_only=True)
     max_jobs = Int32Field(min_value=1, required=False, allow_null=True, help_text=_("Jobs at once; null: as the settings say."))
+    used_time = UnixTimeField(source="used_at", read_only=True, allow_null=True)
     verification = VerificationSerializer(
         read_only=True, allow_null=True, help_text=_("What checks have shown; null: nothing was backed up to it yet.")
     )
 
     class Meta:
         model = Repository
-        fields = ["id", "location", "tenant", "bucket", "prefix", "max_jobs", "verification"]
-        read_only_fields = ["id", "bucket", "prefix"]
+        fields = [
+            "id", "location", "tenant", "bucket", "prefix", "max_jobs", "verification", "used", "used_time", "growth_per_day"
+        ]  # fmt: skip
+        read_only_fields = ["id", "bucket", "prefix", "used", "growth_per_day"]
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    """What was used on a day."""
+
+    day = serializers.DateField()
+    used = serializers.IntegerField(help_text=_("Bytes."))

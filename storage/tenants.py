@@ -14,6 +14,7 @@ from backupcenter.api.exceptions import Conflict
 from engine.errors import EngineError, InvalidCredentials
 from storage import probing
 from storage.buckets import restrict_agents
+from storage.growth import warn_of_quota
 from storage.models import Endpoint, Tenant
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,8 @@ def refresh_tenants(tenants: Sequence[Tenant]) -> int:
         tenant.save(update_fields=["display_name", "quota", "used", "refreshed_at", "refresh_error"])
         if bool(tenant.refresh_error) != failed_before:
             access_changed.send_robust(Tenant, tenant=tenant)
+        if not tenant.refresh_error:
+            warn_of_quota(tenant)
     return sum(isinstance(answer, probing.TenantDescription) for answer in answers)
 
 

@@ -3,6 +3,7 @@
 What is expected stands in `routes.PAGES`, `routes.ACTIONS` and `routes.CONSOLE`. What is not there fails.
 """
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from django.urls import reverse
 
 from accounts.models import AuditEntry, Session, Token, User
 from jobs.console.acting import ACTS
+from storage.models import UsageSample
 from tests.safety.conftest import PEOPLE, World
 from tests.safety.routes import ACTIONS, ADMINISTRATOR, ANYBODY, CONSOLE, PAGES, ROLES, includes
 from tests.safety.walking import routes, stored_rows
@@ -51,6 +53,7 @@ def row(world: World, browsers: dict[str, Browser]) -> Any:
         "storage_endpoint": world.plan.tenant.endpoint,
         "storage_tenant": world.plan.tenant,
         "storage_repository": world.plan.repository,
+        "storage_usagesample": UsageSample.objects.create(tenant=world.plan.tenant, day=date(2026, 1, 1), used=1),
         "clients_client": world.plan.client,
         "clients_jointoken": world.join_token,
         "jobs_backupplan": world.plan,
