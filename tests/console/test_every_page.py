@@ -16,15 +16,18 @@ from django.db import connection
 from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
 from engine.backends import open_store
 from engine.commands.backup import backup
 from engine.repository import Repository
+from jobs.models import BackupPlan
 from jobs.recovery import request_recovery
 from records.events import emit
 from records.maintenance import request_maintenance
 from records.models import BackupRecord, Event, MaintenanceRun, State
+from storage.models import UsageSample
 from tests.factories import make_plan, make_record
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -53,6 +56,8 @@ def record(tmp_path: Path) -> BackupRecord:
     make_record(plan, state=State.WARNINGS, unreadable=unreadable, error="e" * 300)
     make_record(plan, state=State.RUNNING, progress={"bytes_done": 1, "bytes_total": 3, "files_done": 2, "rate": 10.0}, snapshot="")
     make_record(plan, state=State.QUEUED, snapshot="")
+    make_record(plan, deleted_at=timezone.now(), legal_hold_at=timezone.now(), legal_hold_reason="case " * 40)
+    UsageSample.objects.create(tenant=plan.tenant, repository=plan.repository, day=timezone.localdate(), used=1)
     make_record(make_plan(tmp_path / "store"), state=State.FAILED, error="The bucket is gone.", snapshot="")
     request_recovery(plan.client, good, '{"destination": "/back"}')
     run = request_maintenance(plan.repository, MaintenanceRun.Kind.FORGET, {"snapshots": ["0" * 64]})
@@ -76,6 +81,8 @@ def addresses(record: BackupRecord) -> list[str]:
         found.append(reverse(f"admin:records_backuprecord_{page}", args=[record.pk]))
     found.append(reverse("admin:records_backuprecord_find", args=[record.pk]) + "?name=name-*")
     found.append(reverse("admin:jobs_backupplan_restore", args=[record.pk]))
+    plan = BackupPlan.objects.get(uuid=record.plan_uuid)
+    found.append(reverse("admin:jobs_backupplan_retention", args=[plan.pk]) + "?keep=last+1")
     return found
 
 

@@ -105,6 +105,12 @@ def refusal(caller: str, least: str) -> int | None:
     return 403 if caller in PEOPLE else 302
 
 
+def _number(world: World, route: str) -> int:
+    if route in OF_PLANS or route.endswith("/retention"):
+        return world.plan.pk
+    return world.recovery.pk if "recovery" in route else world.record.pk
+
+
 def is_sent_to_log_in(answer: Any) -> bool:
     return answer.status_code == 302 and answer["Location"].startswith(reverse("admin:login"))
 
@@ -183,7 +189,7 @@ def test_a_page_of_no_model_is_for_those_who_may(world, browsers, route) -> None
         "<path:object_id>": str(world.stranger.pk),
         "<app_label>": "jobs",
         "<url>": "nowhere",
-        "<int:number>": str(world.plan.pk if route in OF_PLANS else world.recovery.pk if "recovery" in route else world.record.pk),
+        "<int:number>": str(_number(world, route)),
     }
     address = route
     for place, key in keys.items():

@@ -52,6 +52,8 @@ def test_the_store_says_name_display_name_quota_and_use(api, endpoint) -> None:
         "used": 100000,
         "display_name": "S3 User",
         "refresh_error": "",
+        "growth_per_day": None,
+        "full_time": None,
         "agent_access_key": "",
         "agent_username": "",
         "lock_days": None,
