@@ -28,7 +28,8 @@ from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
-import jobs.drill_admin  # noqa: F401 -- registers its page
+import jobs.drill_admin
+import jobs.report_admin  # noqa: F401 -- they register their pages
 from backupcenter.console import tell_done
 from jobs.console.acting import ACTS, act_and_tell, act_on_plan
 from jobs.console.restoring import restore

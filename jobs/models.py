@@ -14,6 +14,7 @@ from clients.models import Client
 from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, DrillRecord
 from records.models import State as Activity
 from storage.models import Repository, Tenant
+from storage.secrets import EncryptedTextField
 
 
 class PlanQuerySet(models.QuerySet["BackupPlan"]):
@@ -175,3 +176,27 @@ class PlanDrill(models.Model):
 
     def __str__(self) -> str:
         return str(self.plan)
+
+
+class AuditReport(models.Model):
+    """A month's report for auditors, as it was when the month had ended (`jobs.auditreport`). `month`: its first day."""
+
+    month = models.DateField(_("month"), unique=True)
+    made_at = models.DateTimeField(_("made"), auto_now_add=True)
+    content = models.JSONField()
+
+    class Meta:
+        verbose_name = _("report for auditors")
+        verbose_name_plural = _("reports for auditors")
+        ordering = ["-month"]
+
+    def __str__(self) -> str:
+        return f"{self.month:%Y-%m}"
+
+
+class SigningKey(models.Model):
+    """The one key that reports are signed with: Ed25519, both halves 32 bytes in base64."""
+
+    private_key = EncryptedTextField()
+    public_key = models.CharField(max_length=64)
+    created_at = models.DateTimeField(auto_now_add=True)

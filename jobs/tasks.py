@@ -2,6 +2,7 @@
 
 from celery import shared_task
 
+from jobs.auditreport.reporting import make_due_report
 from jobs.drills import request_due_drills
 from jobs.models import BackupPlan
 from jobs.offering import offer_jobs
@@ -31,6 +32,11 @@ def drill() -> None:
 @shared_task(name="jobs.apply_retention")
 def apply_retention_task() -> None:
     apply_retention()
+
+
+@shared_task(name="jobs.report")
+def report() -> None:
+    make_due_report()
 
 
 @shared_task(name="jobs.fire_plan")

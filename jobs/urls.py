@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, re_path
 from backupcenter.api.router import Router
 from jobs.agent_api import ClaimView, FinishView, ProgressView, StoresView
 from jobs.api import PlanViewSet, RecoveryView
+from jobs.report_api import ReportsView, ReportView
 
 router = Router()
 router.register("backup", PlanViewSet, basename="backup")
@@ -17,5 +18,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     re_path(rf"{JOB}/claim/?$", ClaimView.as_view(), name="agent-claim"),
     re_path(rf"{JOB}/progress/?$", ProgressView.as_view(), name="agent-progress"),
     re_path(rf"{JOB}/finish/?$", FinishView.as_view(), name="agent-finish"),
+    re_path(r"^auditreport/?$", ReportsView.as_view(), name="audit-reports"),
+    re_path(r"^auditreport/(?P<month>[0-9]{4}-[0-9]{2})/?$", ReportView.as_view(), name="audit-report"),
     re_path(r"^agent/stores/?$", StoresView.as_view(), name="agent-stores"),
 ]

@@ -10,5 +10,5 @@ class RecordsConfig(AppConfig):
 
     def ready(self) -> None:
         # They connect their receivers, do the drills, and register a page.
-        from records import announcing, drill_admin, presence  # noqa: F401
+        from records import announcing, counting, drill_admin, presence  # noqa: F401
         from records.drills import drilling  # noqa: F401

@@ -324,3 +324,24 @@ class DrillRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.plan_name} #{self.pk}"
+
+
+class DeletedRuns(models.Model):
+    """How many runs of a plan ended in a month in one state whose records were deleted since."""
+
+    plan_uuid = models.UUIDField(_("plan"))
+    plan_name = models.CharField(_("plan name"), max_length=255)
+    month = models.DateField(_("month"))
+    state = models.PositiveSmallIntegerField(_("state"), choices=State.choices)
+    count = models.PositiveIntegerField(_("runs"), default=0)
+    last_end = models.DateTimeField(pgettext_lazy("time", "ended"))
+
+    class Meta:
+        verbose_name = _("deleted runs")
+        verbose_name_plural = _("deleted runs")
+        constraints = [
+            models.UniqueConstraint(fields=["month", "plan_uuid", "state"], name="deleted_runs_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.plan_name} {self.month:%Y-%m}"

@@ -60,6 +60,7 @@ class World:
             "/api/record/backup/<pk>": str(self.record.pk),
             "/api/record/recovery/<pk>": str(self.recovery.pk),
             "/api/record/drill/<pk>": str(self.drill.pk),
+            "/api/auditreport/<month>": "2026-01",
             "/api/agent/job/<job>": self.record.job,
         }
         if "<" not in route:

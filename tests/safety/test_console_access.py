@@ -17,6 +17,7 @@ from django.urls import reverse
 from accounts.models import AuditEntry, Session, Token, User
 from jobs.console.acting import ACTS
 from storage.models import UsageSample
+from jobs.models import AuditReport
 from tests.safety.conftest import PEOPLE, World
 from tests.safety.routes import ACTIONS, ADMINISTRATOR, ANYBODY, CONSOLE, PAGES, ROLES, includes
 from tests.safety.walking import routes, stored_rows
@@ -60,6 +61,7 @@ def row(world: World, browsers: dict[str, Browser]) -> Any:
         "records_backuprecord": world.record,
         "records_deletedbackup": world.deleted,
         "records_recoveryrecord": world.recovery,
+        "jobs_auditreport": AuditReport.objects.create(month=date(2026, 1, 1), content={}),
         "jobs_plandrill": world.plan.drill,
         "records_drillrecord": world.drill,
         "records_event": world.event,
