@@ -11,14 +11,14 @@ from django.utils.translation import gettext_lazy as _
 Item = dict[str, Any]
 
 
-def _page(name: str, title: str | Promise, icon: str) -> Item:
-    """Return the entry of a model's list, `app_model`, for who may look at it."""
+def _page(name: str, title: str | Promise, icon: str, permission: str = "") -> Item:
+    """Return the entry of a model's list, `app_model`, for who may look at it, or has another permission that it takes."""
     app, _dash, model = name.rpartition("_")
     return {
         "title": title,
         "icon": icon,
         "link": reverse_lazy(f"admin:{name}_changelist"),
-        "permission": _may_look(f"{app}.view_{model}"),
+        "permission": _may_look(permission or f"{app}.view_{model}"),
     }
 
 
@@ -57,6 +57,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "items": [
             _page("records_event", _("Events"), "notifications"),
             _page("accounts_auditentry", _("Audit log"), "policy"),
+            _page("jobs_auditreport", _("Reports for auditors"), "summarize", permission="accounts.view_auditentry"),
         ],
     },
     {

@@ -7,11 +7,13 @@ from django.db.models.signals import post_delete
 from django.dispatch import receiver
 from django.utils import timezone
 
-from records.models import ACTIVE_STATES, BackupRecord, DeletedRuns
+from records.models import ACTIVE_STATES, BackupRecord, DeletedBackup, DeletedRuns
 
 
 @receiver(post_delete, sender=BackupRecord)
+@receiver(post_delete, sender=DeletedBackup)
 def count_deleted_run(sender: Any, instance: BackupRecord, **_extra: Any) -> None:
+    """Count a run that is deleted for good, which is after its time in the trash."""
     if instance.end_time is None or instance.state in ACTIVE_STATES:
         return
     month = timezone.localtime(instance.end_time).date().replace(day=1)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from dateutil.relativedelta import relativedelta
 from django.conf import settings
-from django.db.models import Count, Max
+from django.db.models import Count, Max, QuerySet
 from django.utils import timezone
 
 from jobs.models import BackupPlan
@@ -54,7 +54,7 @@ def _names(begin: datetime, end: datetime, month: date) -> dict[UUID, str]:
     """Return the plans that there are, or that did something in the month, by the name that they had last."""
     names: dict[UUID, str] = dict(DeletedRuns.objects.filter(month=month).values_list("plan_uuid", "plan_name"))
     names |= DrillRecord.objects.filter(end_time__gte=begin, end_time__lt=end).values_list("plan_uuid", "plan_name")
-    ended = BackupRecord.objects.filter(end_time__gte=begin, end_time__lt=end)
+    ended = _ended(begin, end)
     names |= ended.order_by("plan_uuid", "plan_name").values_list("plan_uuid", "plan_name").distinct()
     names |= BackupPlan.objects.filter(created_at__lt=end).values_list("uuid", "backup_name")
     return names
@@ -63,19 +63,22 @@ def _names(begin: datetime, end: datetime, month: date) -> dict[UUID, str]:
 def _runs(month: date, begin: datetime, end: datetime) -> tuple[defaultdict[UUID, Counter[int]], dict[UUID, int]]:
     """Return for each plan how many runs ended in which state, also those deleted since, and when the last good one ended."""
     runs: defaultdict[UUID, Counter[int]] = defaultdict(Counter)
-    ended = BackupRecord.objects.filter(end_time__gte=begin, end_time__lt=end).order_by()
+    ended = _ended(begin, end).order_by()
     for uuid, state, count in ended.values_list("plan_uuid", "state").annotate(Count("pk")):
         runs[uuid][state] += count
     last = {}
-    for uuid, moment in (
-        ended.filter(state__in=RESTORABLE_STATES).values_list("plan_uuid").annotate(Max("end_time"))
-    ):
+    for uuid, moment in ended.filter(state__in=RESTORABLE_STATES).values_list("plan_uuid").annotate(Max("end_time")):
         last[uuid] = int(moment.timestamp())
     for deleted in DeletedRuns.objects.filter(month=month):
         runs[deleted.plan_uuid][deleted.state] += deleted.count
         if deleted.state in RESTORABLE_STATES:
             last[deleted.plan_uuid] = max(last.get(deleted.plan_uuid, 0), int(deleted.last_end.timestamp()))
     return runs, last
+
+
+def _ended(begin: datetime, end: datetime) -> QuerySet[BackupRecord]:
+    """Return the runs that ended in between, also those in the trash."""
+    return BackupRecord._base_manager.filter(end_time__gte=begin, end_time__lt=end)
 
 
 def _drills(begin: datetime, end: datetime) -> defaultdict[UUID, list[dict[str, Any]]]:

@@ -21,7 +21,7 @@ from jobs.models import AuditReport, BackupPlan, SigningKey
 from jobs.tasks import report as report_task
 from records.deleting import delete_backup_record
 from records.maintenance import request_maintenance
-from records.models import DeletedRuns, DrillRecord, Event, MaintenanceRun, State
+from records.models import BackupRecord, DeletedBackup, DeletedRuns, DrillRecord, Event, MaintenanceRun, State
 from records.verification import verification_of
 from storage.models import Verification
 from storage.rotation import rotate_secrets
@@ -80,8 +80,14 @@ def test_a_month_is_what_ended_in_it(plan) -> None:
 def test_what_is_deleted_is_still_counted(plan) -> None:
     before = collect(MARCH, IN_APRIL)["plans"]
     DrillRecord.objects.update(backup_record=None)
-    for record in list(plan.repository.backups.exclude(state=State.QUEUED)):
+    for record in BackupRecord.objects.exclude(state=State.QUEUED):
         delete_backup_record(record)
+    assert collect(MARCH, IN_APRIL)["plans"] == before
+    for model in (BackupRecord.trash, DeletedBackup.objects):
+        record = model.first()
+        record.delete()
+    for record in BackupRecord.trash.all():
+        record.delete()
     assert collect(MARCH, IN_APRIL)["plans"] == before
     assert DeletedRuns.objects.count() == 4
     plan.delete()

@@ -33,6 +33,8 @@ class Command(BaseCommand):
         if record.command_output:
             self.stdout.write(record.command_output)
         if record.state != State.SUCCESS:
+            if record.state == State.QUEUED:
+                raise CommandError("another run of its repository goes on; the drill is queued")
             raise CommandError(record.error or f"the drill is {State(record.state).label}")
         self.stdout.write(
             self.style.SUCCESS(

@@ -40,6 +40,9 @@ class Command(BaseCommand):
             return False
         run_maintenance(run.pk, run.attempt)
         run.refresh_from_db()
+        if run.state == State.QUEUED:
+            self.stderr.write(f"{repository}: another run of it goes on; the check is queued")
+            return False
         for problem in run.result.get("problems") or ([run.error] if run.error else []):
             self.stderr.write(f"{repository}: {problem}")
         return run.state == State.SUCCESS

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('records', '0011_drill_restores'),
+        ('records', '0012_put_deleted_backups_into_a_trash'),
     ]
 
     operations = [

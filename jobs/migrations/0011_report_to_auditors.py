@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0009_drill_restores'),
+        ('jobs', '0010_keep_by_rules'),
     ]
 
     operations = [
