@@ -181,6 +181,7 @@ CONSOLE = {
     "/admin/<app_label>": VIEWER,
     "/admin/<url>": VIEWER,
     "/admin/accounts/user/<id>/password": ADMINISTRATOR,
+    "/admin/jobs/backupplan/<int:number>/retention": VIEWER,
     "/admin/jobs/backupplan/<int:number>/run": OPERATOR,
     "/admin/jobs/backupplan/<int:number>/drill": OPERATOR,
     "/admin/jobs/backupplan/<int:number>/pause": OPERATOR,
