@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('records', '0012_put_deleted_backups_into_a_trash'),
+        ('records', '0013_find_snapshots_without_a_record'),
     ]
 
     operations = [
