@@ -187,7 +187,6 @@ CONSOLE = {
     "/admin/jobs/backupplan/<int:number>/pause": OPERATOR,
     "/admin/jobs/backupplan/<int:number>/resume": OPERATOR,
     "/admin/jobs/backupplan/restore/<int:number>": OPERATOR,
-    "/admin/jobs/backupplan/<int:number>/retention": VIEWER,
     "/admin/records/backuprecord/<int:number>/browse": VIEWER,
     "/admin/records/backuprecord/<int:number>/cancel": OPERATOR,
     "/admin/records/backuprecord/<int:number>/differences": VIEWER,

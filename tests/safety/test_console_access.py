@@ -16,8 +16,8 @@ from django.urls import reverse
 
 from accounts.models import AuditEntry, Session, Token, User
 from jobs.console.acting import ACTS
-from storage.models import UsageSample
 from jobs.models import AuditReport
+from storage.models import UsageSample
 from tests.safety.conftest import PEOPLE, World
 from tests.safety.routes import ACTIONS, ADMINISTRATOR, ANYBODY, CONSOLE, PAGES, ROLES, includes
 from tests.safety.walking import routes, stored_rows
