@@ -108,7 +108,7 @@ def test_an_agents_worker_takes_its_jobs_also_after_a_restart_and_uses_no_other_
     client = make_client()
     with worker(client, issue_login(client), tmp_path) as login:
         offer(client, "backup-1", server_url)
-        wait_until(lambda: jobs == ["backup-1"], "the first job")
+        wait_until(lambda: jobs == ["backup-1"], "the first job", timeout_s=180)
         # As a restart without its users, and the server that notices.
         redis.acl_deluser(client.queue)
         wait_until(lambda: login.is_refused, "the agent to be refused")
