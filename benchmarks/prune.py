@@ -59,7 +59,7 @@ def make_repository(home: Path, snapshots: int, files: int, changed: int) -> lis
         for number in range(snapshots):
             for file in rng.sample(range(files), changed) if number else range(files):
                 (source / f"{file:03}").write_bytes(rng.randbytes(MIB))
-            made.append(str(backup(repository, [source], host="benchmark").snapshot_id))
+            made.append(str(backup(repository, [str(source)], host="benchmark").snapshot_id))
     return made
 
 

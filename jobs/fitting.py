@@ -38,7 +38,7 @@ def expected_bytes(plan: BackupPlan) -> int | None:
     None: it has not run often enough. The first run stores everything, and says nothing of the others.
     """
     runs = BackupRecord._base_manager.filter(plan_uuid=plan.uuid, state__in=RESTORABLE_STATES, bytes_stored__isnull=False)
-    newest = list(runs.order_by("-pk").values_list("bytes_stored", flat=True)[: JUDGED_BY + 1])
+    newest = [size or 0 for size in runs.order_by("-pk").values_list("bytes_stored", flat=True)[: JUDGED_BY + 1]]
     later = newest[:JUDGED_BY] if len(newest) > JUDGED_BY else newest[:-1]
     return round(median(later)) if later else None
 
@@ -56,7 +56,7 @@ def quota_problem(plan: BackupPlan) -> str | None:
     left = left_of_quota(plan)
     if left is None:
         return None
-    names = {"tenant": plan.tenant, "quota": filesizeformat(plan.tenant.quota)}
+    names = {"tenant": plan.tenant, "quota": filesizeformat(plan.tenant.quota or 0)}
     if left == 0:
         text = _("The quota of tenant %(tenant)s, %(quota)s, is full. Raise it in the store, or let backups go sooner.")
         return text % names

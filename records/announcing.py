@@ -30,7 +30,7 @@ def tell_access(sender: Any, tenant: Tenant, **_extra: Any) -> None:
 def tell_quota(sender: Any, tenant: Tenant, percent: int, **_extra: Any) -> None:
     title = _("Tenant %(tenant)s uses %(percent)d %% of its quota") % {"tenant": tenant, "percent": percent}
     message = _("%(used)s of %(quota)s. Backups that do not fit fail before they start: raise the quota, or let backups go sooner.")
-    sizes = {"used": filesizeformat(tenant.used), "quota": filesizeformat(tenant.quota)}
+    sizes = {"used": filesizeformat(tenant.used or 0), "quota": filesizeformat(tenant.quota or 0)}
     emit(Event.Level.ERROR if percent >= WARNED_AT[-1] else Event.Level.WARNING, Event.Topic.STORAGE, title, message % sizes)
 
 

@@ -157,7 +157,7 @@ class BackupRecord(JobRecord):
 class DeletedBackup(BackupRecord):
     """A run in the trash, as the console lists it."""
 
-    objects = DeletedBackups()  # type: ignore[misc]
+    objects = DeletedBackups()  # type: ignore[assignment, misc]
 
     class Meta:
         proxy = True

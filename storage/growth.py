@@ -72,7 +72,7 @@ def sample_usage(now: datetime | None = None) -> int:
         sizes = list(pool.map(_stored_bytes, repositories))
     UsageSample.objects.bulk_create(
         [
-            *(UsageSample(tenant=tenant, day=today, used=tenant.used) for tenant in tenants),
+            *(UsageSample(tenant=tenant, day=today, used=tenant.used) for tenant in tenants if tenant.used is not None),
             *(
                 UsageSample(tenant=repository.tenant, repository=repository, day=today, used=size)
                 for repository, size in zip(repositories, sizes, strict=True)

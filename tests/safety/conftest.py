@@ -67,7 +67,8 @@ class World:
             return route
         place = route[: route.index(">") + 1]
         assert place in keys, f"add what stands for {place} to `keys` in tests/safety/conftest.py"
-        return route.replace(place, place[: place.index("<")] + keys[place])
+        address, _mark, query = keys[place].partition("?")
+        return route.replace(place, place[: place.index("<")] + address) + (f"?{query}" if query else "")
 
 
 @pytest.fixture
