@@ -71,7 +71,7 @@ def fleet_health(now: datetime | None = None) -> FleetHealth:
     queued = BackupRecord.objects.filter(state=State.QUEUED).order_by().values_list("plan_uuid")
     waiting = {uuid: (oldest, count) for uuid, oldest, count in queued.annotate(Min("queued_at"), Count("pk"))}
     ended = BackupRecord.objects.filter(plan_uuid=OuterRef("uuid")).exclude(state__in=[*ACTIVE_STATES, State.CANCELLED])
-    good = BackupRecord.objects.filter(plan_uuid=OuterRef("uuid"), state__in=RESTORABLE_STATES)
+    good = BackupRecord.objects.filter(plan_uuid=OuterRef("uuid"), state__in=RESTORABLE_STATES, vanished_at=None)
     plans = BackupPlan.objects.annotate(
         ended=Subquery(ended.order_by("-pk").values("pk")[:1]), good=Subquery(good.order_by("-pk").values("pk")[:1])
     )

@@ -200,3 +200,17 @@ class SigningKey(models.Model):
     private_key = EncryptedTextField()
     public_key = models.CharField(max_length=64)
     created_at = models.DateTimeField(auto_now_add=True)
+
+
+class MadeKit(models.Model):
+    """A recovery kit that was written (`jobs.recoverykit`). `fingerprint`: of its secrets, by which one tells that it is old."""
+
+    made_at = models.DateTimeField(auto_now_add=True)
+    fingerprint = models.CharField(max_length=64)
+    is_outdated_told = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.made_at:%Y-%m-%d %H:%M}"

@@ -7,6 +7,7 @@ from jobs.drills import request_due_drills
 from jobs.models import BackupPlan
 from jobs.offering import offer_jobs
 from jobs.planning import run_plan
+from jobs.recoverykit import tell_outdated_kit
 from jobs.retention import apply_retention
 from jobs.scheduling import fire_due_plans, notice_clock_put_back
 from jobs.watchdog import watch
@@ -43,3 +44,9 @@ def report() -> None:
 def fire_plan(uuid: str) -> None:
     """Run a plan now: the task that a plan's row among the periodic tasks names."""
     run_plan(BackupPlan.objects.get(uuid=uuid))
+
+
+@shared_task(name="jobs.watch_kit")
+def watch_kit() -> None:
+    """Say so when the recovery kit is out of date."""
+    tell_outdated_kit()

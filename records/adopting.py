@@ -212,7 +212,7 @@ class _Clients:
 
     def of(self, hostname: str, detail: dict[str, Any] | None) -> Client | None:
         """Return the client of the plan, else the only one of this name."""
-        number = ((detail or {}).get("client") or {}).get("id")
+        number: int = ((detail or {}).get("client") or {}).get("id") or 0
         return self._by_number.get(number) or self._by_name.get(hostname)
 
 

@@ -27,7 +27,7 @@ class Comparison:
 def previous_backup(record: BackupRecord) -> BackupRecord | None:
     """Return the newest backup of the same plan before this one that can be restored."""
     rows = BackupRecord.objects.filter(plan_uuid=record.plan_uuid, pk__lt=record.pk, state__in=RESTORABLE_STATES)
-    return rows.exclude(snapshot="").select_related("repository__tenant__endpoint").order_by("-pk").first()
+    return rows.filter(vanished_at=None).exclude(snapshot="").select_related("repository__tenant__endpoint").order_by("-pk").first()
 
 
 def compare(before: BackupRecord, after: BackupRecord) -> Comparison:

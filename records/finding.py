@@ -47,7 +47,7 @@ def find_versions(record: BackupRecord, pattern: str) -> Findings:
     Files that are alike in path, size and time count as one version. Raises EngineError.
     """
     rows = BackupRecord.objects.filter(plan_uuid=record.plan_uuid, repository=record.repository, state__in=RESTORABLE_STATES)
-    newest = list(rows.exclude(snapshot="").order_by("-pk")[: BACKUPS + 1])
+    newest = list(rows.filter(vanished_at=None).exclude(snapshot="").order_by("-pk")[: BACKUPS + 1])
     findings = Findings(is_whole=len(newest) <= BACKUPS)
     repository = open_repository(record.repository)
     repository.load_index()

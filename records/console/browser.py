@@ -67,8 +67,8 @@ def _crumbs(path: bytes) -> list[dict[str, str]]:
 
 def _versions(record: BackupRecord) -> list[BackupRecord]:
     """Return the newest backups of the same plan, and this one, the newest first."""
-    rows = BackupRecord.objects.filter(plan_uuid=record.plan_uuid, state__in=RESTORABLE_STATES).exclude(snapshot="")
-    newest = rows.order_by("-pk").values_list("pk", flat=True)[:VERSIONS_SHOWN]
+    rows = BackupRecord.objects.filter(plan_uuid=record.plan_uuid, state__in=RESTORABLE_STATES, vanished_at=None)
+    newest = rows.exclude(snapshot="").order_by("-pk").values_list("pk", flat=True)[:VERSIONS_SHOWN]
     return list(BackupRecord.objects.filter(Q(pk__in=list(newest)) | Q(pk=record.pk)).order_by("-pk"))
 
 

@@ -32,8 +32,8 @@ PROBLEMS_KEPT = 20
 
 def newest_restorable(plan_uuid: UUID) -> BackupRecord | None:
     """Return the plan's newest backup that can be restored."""
-    restorable = BackupRecord.objects.filter(plan_uuid=plan_uuid, state__in=RESTORABLE_STATES).exclude(snapshot="")
-    return restorable.select_related("repository__tenant__endpoint", "client").order_by("-pk").first()
+    restorable = BackupRecord.objects.filter(plan_uuid=plan_uuid, state__in=RESTORABLE_STATES, vanished_at=None)
+    return restorable.exclude(snapshot="").select_related("repository__tenant__endpoint", "client").order_by("-pk").first()
 
 
 def request_drill(
