@@ -116,6 +116,9 @@ class Installation:
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "PUBLIC_URL": self.url,
+            # Which plans' time comes during a test is chance.
+            "DRILLS": "0",
+            "DRILL_DIRECTORY": str(directory / "drills"),
             **settings,
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("BACKUPCENTER_", "DJANGO_"))}
