@@ -36,8 +36,9 @@ def clean_rules(rules: object) -> dict[str, Any]:
 
 def keep_policy(rules: Mapping[str, Any]) -> KeepPolicy:
     """Return the engine's policy for rules of `clean_rules`."""
-    counts: dict[str, Any] = {name: rules[name] for name in COUNTS if name in rules}
-    return KeepPolicy(**counts, **{name: Duration.parse(rules[name]) for name in SPANS if name in rules})
+    given: dict[str, Any] = {name: rules[name] for name in RULES if name in rules}
+    given |= {name: Duration.parse(rules[name]) for name in SPANS if name in rules}
+    return KeepPolicy(**given)
 
 
 def rules_text(rules: Mapping[str, Any]) -> str:
