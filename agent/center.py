@@ -8,6 +8,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from agent.allowed import allowed_names
 from agent.host import load_average, os_name
 from engine import __version__
 
@@ -20,7 +21,7 @@ UNAUTHORIZED = 401
 UPGRADE_REQUIRED = 426
 NO_RETRIES = Retry(total=0)
 # Which of the agents' protocols this one speaks (docs/agent.md).
-PROTOCOL = 3
+PROTOCOL = 4
 ABOUT_US = {"User-Agent": f"backupcenter-agent/{__version__}", "Agent-Protocol": str(PROTOCOL)}
 
 
@@ -83,7 +84,7 @@ class Center:
         `started`: it was just started; `broker_refused`: the broker did not take its login. Raises CenterError.
         """
         about = {"version": __version__, "os": os_name(), "load": load_average()}
-        said = {"running": running, "started": started, "broker_refused": broker_refused}
+        said = {"running": running, "started": started, "broker_refused": broker_refused, "allowed": allowed_names()}
         return bool(self._post("heartbeat", {**about, **said}).get("login_due"))
 
     def next_login(self) -> tuple[str, str]:
@@ -107,7 +108,7 @@ class Center:
         return bool(answer.get("cancel"))
 
     def finish(self, job: str, report: dict[str, Any]) -> None:
-        """Say how an attempt ended; `report` holds attempt, outcome, error, result and unreadable. Raises as `claim`."""
+        """Say how an attempt ended; `report` holds attempt, outcome, error, result, unreadable and commands. Raises as `claim`."""
         self._post(f"job/{job}/finish", report)
 
     def stores(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`python -m agent.child`: the engine at work on one job, in a process of its own.
 
 The specification comes on standard input, since arguments and the environment can be seen by others; what happens goes out on
-standard output as JSON lines: `{"event": "derived" | "progress" | "unreadable" | "result" | "error" | "cancelled", …}`.
+standard output as JSON lines: `{"event": "derived" | "progress" | "unreadable" | "command" | "result" | "error" | "cancelled", …}`.
 SIGTERM cancels. The process ends when its agent does.
 """
 
@@ -14,6 +14,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from agent.hooks import command_record
+from engine.archiver.streams import Stream
 from engine.backends import Credentials, open_store
 from engine.commands.backup import backup
 from engine.commands.restore import restore
@@ -93,7 +95,8 @@ def run(specification: dict[str, Any], out: _Out, cancel: threading.Event) -> di
         out.say("derived", keys={origin: derived[origin] for origin in new})
     try:
         if specification["kind"] == "backup":
-            return _back_up(repository, specification["backup"], out, cancel)
+            streams = [_stream(each, out) for each in specification.get("sources", [])]
+            return _back_up(repository, specification["backup"], streams, out, cancel)
         return _recover(repository, specification["recovery"], out, cancel)
     finally:
         repository.close()
@@ -107,10 +110,29 @@ def _store(place: dict[str, Any], credentials: Credentials | None) -> Store:
     return open_store(place["location"], credentials=credentials, trust=Trust(authorities))
 
 
-def _back_up(repository: Repository, wanted: dict[str, Any], out: _Out, cancel: threading.Event) -> dict[str, Any]:
+def _stream(source: dict[str, Any], out: _Out) -> Stream:
+    """Return what the agent has found to be allowed (`agent.sources.StreamSource`), as the engine takes it."""
+
+    def tell(status: int, duration_s: float, output: str) -> None:
+        out.say("command", record=command_record("stream", source["label"], status, duration_s, output))
+
+    return Stream(
+        os.fsencode(source["path"]),
+        tuple(source["arguments"]),
+        timeout_s=source["timeout_s"],
+        environment=source["environment"],
+        label=f"“{source['label']}”",
+        on_ended=tell,
+    )
+
+
+def _back_up(
+    repository: Repository, wanted: dict[str, Any], streams: list[Stream], out: _Out, cancel: threading.Event
+) -> dict[str, Any]:
     summary = backup(
         repository,
         wanted["include"],
+        streams=streams,
         excludes=wanted["exclude"],
         host=wanted["host"],
         tags=wanted["tags"],

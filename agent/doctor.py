@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 import urllib3
 from packaging.requirements import Requirement
 
+from agent.allowed import AllowedFileBroken, allowed_place, load_allowed
 from agent.center import Center, CenterError
 from agent.config import FILE, NotJoined, load_config
 from engine import __version__
@@ -95,6 +96,7 @@ def all_checks(state: Path) -> Iterator[Check]:
     yield from check_rights()
     yield check_space("state directory", state)
     yield check_space("temporary files", Path(tempfile.gettempdir()))
+    yield check_allowed()
     yield check_state(state)
     try:
         config = load_config(state)
@@ -189,6 +191,21 @@ def check_state(state: Path) -> Check:
     if os.name == "posix" and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
         return Check("state", "failed", f"others may read {path} (mode {mode:04o})", f"chmod go= {path}; then join again")
     return Check("state", "ok", f"joined {config.center} as {config.hostname}")
+
+
+def check_allowed() -> Check:
+    """Whether the file of what the server may have run counts, and where its programs are."""
+    place = allowed_place()
+    try:
+        allowed = load_allowed()
+    except AllowedFileBroken as error:
+        fix = "until then no command of a plan is run; docs/sources.md says what stands in it, and who may write to it"
+        return Check("allowed commands", "failed", str(error), fix)
+    if missing := [f"{program} ({label})" for label, program in allowed.missing_programs()]:
+        fix = f"install them, or see “path” and the names in {place}"
+        return Check("allowed commands", "failed", f"there is no {', '.join(missing)}", fix)
+    names = [*allowed.commands, *(f"{name} (preset)" for name in allowed.presets)]
+    return Check("allowed commands", "ok", f"{place}: {', '.join(names)}" if names else "the server may have none run")
 
 
 def check_broker(url: str) -> Check:

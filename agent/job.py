@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.allowed import AllowedFileBroken, NotAllowed
 from agent.center import Center, CenterError, CenterUnreachable, Refused
+from agent.hooks import BEFORE, Hooks, bounded
 from agent.outbox import deliver_reports, post_report
+from agent.sources import Sources, allowed_sources
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class _Observed:
     unreadable: list[dict[str, str]] = field(default_factory=list)
     result: dict[str, Any] | None = None
     error: str | None = None
+    commands: list[dict[str, Any]] = field(default_factory=list)
 
 
 def running_jobs() -> list[str]:
@@ -55,17 +59,16 @@ def is_stopping() -> bool:
 
 
 def hand_back_jobs() -> None:
-    """Take no new job and end all children, for an agent that is told to stop; the server queues their jobs again."""
+    """Take no new job and end what runs, for an agent that is told to stop; the server queues their jobs again."""
     _stopping.set()
-    for child in _children():
-        child.terminate()
+    for running in _attempts():
+        running.terminate()
 
 
 def kill_children() -> None:
     """End all children at once, for an agent that was told twice to stop; the server notices by their leases."""
-    for child in _children():
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+    for running in _attempts():
+        running.kill()
 
 
 def run_job(center: Center, state: Path, job: str, attempt: int) -> None:
@@ -119,7 +122,7 @@ def _older_goes_on(center: Center, state: Path, job: str, attempt: int) -> bool:
 def _end_older_attempts(job: str, attempt: int) -> None:
     """End what an attempt that was given up as lost still does, while another thread has not noticed."""
     for older in _older_attempts(job, attempt):
-        _end(older.child)
+        older.give_up()
 
 
 def _older_attempts(job: str, attempt: int) -> "list[_Attempt]":
@@ -127,26 +130,79 @@ def _older_attempts(job: str, attempt: int) -> "list[_Attempt]":
         return [running for (name, number), running in _running.items() if name == job and number != attempt]
 
 
-def _children() -> "list[subprocess.Popen[str]]":
+def _attempts() -> "list[_Attempt]":
     with _running_lock:
-        return [running.child for running in _running.values()]
+        return list(_running.values())
 
 
 class _Attempt:
-    """One child process, watched."""
+    """One child process, watched, and the commands around it."""
 
-    child: "subprocess.Popen[str]"
+    child: "subprocess.Popen[str] | None" = None
 
     def __init__(self, center: Center, job: str, attempt: int) -> None:
         self._center, self._job, self._attempt = center, job, attempt
         self._observed = _Observed()
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._is_cancelled = False
+        self._is_wanted = True
+        self._due = 0.0
+        self._ended = "crashed", "it was not begun"
         self._ending_since: float | None = None
         self._repository = ""
 
     def run(self, specification: dict[str, Any]) -> dict[str, Any] | None:
         """Return the report of the outcome, None if the server does not want any."""
+        key = self._job, self._attempt
+        with _running_lock:
+            _running[key] = self
+        try:
+            self._run(specification)
+        finally:
+            with _running_lock:
+                _running.pop(key, None)
+        return self._report() if self._is_wanted else None
+
+    def terminate(self) -> None:
+        """Ask what runs to end; commands are ended by whoever waits for them."""
+        if self.child is not None:
+            self.child.terminate()
+
+    def kill(self) -> None:
+        """End the engine at once. Commands end with the agent, which is to follow."""
+        if self.child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.child.pid, signal.SIGKILL)
+
+    def give_up(self) -> None:
+        """End the engine, since another attempt takes its place; what is to be cleared up still is."""
+        self._is_wanted = False
+        if self.child is not None:
+            _end(self.child)
+
+    def _run(self, specification: dict[str, Any]) -> None:
+        try:
+            sources = allowed_sources(specification.get("backup") or {})
+        except (NotAllowed, AllowedFileBroken) as error:
+            self._ended = "failed", str(error)
+            return
+        hooks = Hooks(sources, _about(specification), self._hooks_go_on, _stopping.is_set)
+        try:
+            problem = hooks.begin()
+            if problem is None:
+                self._run_engine(specification, sources)
+            else:
+                self._ended = self._outcome_of_commands(problem)
+        finally:
+            outcome, error = self._ended
+            after = hooks.end(outcome, str((self._observed.result or {}).get("snapshot_id") or ""), error)
+            self._observed.commands[:0] = [record for record in hooks.records if record["stage"] in BEFORE]
+            self._observed.commands += [record for record in hooks.records if record["stage"] not in BEFORE]
+            if after is not None:
+                # There is a snapshot, or there is not: what comes after cannot change that, and is to be seen to.
+                self._ended = ("warnings" if outcome == "success" else outcome), f"{error}; {after}" if error else after
+
+    def _run_engine(self, specification: dict[str, Any], sources: Sources) -> None:
         self._repository = specification["repository"]["location"]
         child = self.child = subprocess.Popen(
             [sys.executable, "-m", "agent.child", str(os.getpid())],
@@ -157,25 +213,28 @@ class _Attempt:
             # `-m` looks there first: what lies in the directory where the agent was started is not to be run.
             cwd=PACKAGES,
         )
-        key = self._job, self._attempt
-        with _running_lock:
-            _running[key] = self
-        if _stopping.is_set():
+        if _stopping.is_set() or not self._is_wanted:
             child.terminate()
         try:
             assert child.stdin is not None
             try:
                 with child.stdin as pipe:
-                    json.dump({**specification, "derived_keys": _derived_keys.get(self._repository, {})}, pipe)
+                    json.dump(self._for_child(specification, sources), pipe)
             except BrokenPipeError:
                 log.warning("job=%s its process ended at once", self._job)
             threading.Thread(target=self._read, args=(child,), daemon=True).start()
-            is_wanted = self._watch(child)
+            self._watch(child)
         finally:
             _end(child)
-            with _running_lock:
-                _running.pop(key, None)
-        return self._report(child.returncode) if is_wanted else None
+        self._ended = self._outcome(child.returncode)
+
+    def _for_child(self, specification: dict[str, Any], sources: Sources) -> dict[str, Any]:
+        given = {**specification, "derived_keys": _derived_keys.get(self._repository, {})}
+        # After what the server has said: nothing is run but what is allowed here.
+        given["sources"] = [source.for_child() for source in sources.streams]
+        if sources.paths:
+            given["backup"] = {**given["backup"], "include": [*given["backup"]["include"], *sources.paths]}
+        return given
 
     def _read(self, child: "subprocess.Popen[str]") -> None:
         assert child.stdout is not None
@@ -183,20 +242,22 @@ class _Attempt:
             self._lines.put(line)
         self._lines.put(None)
 
-    def _watch(self, child: "subprocess.Popen[str]") -> bool:
-        """Follow the child until it ends; False: the attempt does not count any more."""
-        due = time.monotonic() + REPORT_EVERY_S
+    def _watch(self, child: "subprocess.Popen[str]") -> None:
+        """Follow the child until it ends, or the attempt does not count any more."""
+        self._due = time.monotonic() + REPORT_EVERY_S
         while True:
             try:
-                line = self._lines.get(timeout=max(0.0, due - time.monotonic()))
+                line = self._lines.get(timeout=max(0.0, self._due - time.monotonic()))
             except queue.Empty:
-                due = time.monotonic() + REPORT_EVERY_S
-                if not self._goes_on(child):
-                    return False
+                self._look()
+                if not self._is_wanted:
+                    return
+                if self._is_cancelled or _stopping.is_set():
+                    self._press(child)
                 continue
             if line is None:
                 child.wait()
-                return True
+                return
             self._note(line)
 
     def _note(self, line: str) -> None:
@@ -210,6 +271,8 @@ class _Attempt:
                 observed.progress = said["progress"]
             case "unreadable":
                 observed.unreadable.append({"path": said["path"], "reason": said["reason"]})
+            case "command":
+                observed.commands.append(said["record"])
             case "result":
                 observed.result = said["result"]
             case "error":
@@ -219,19 +282,24 @@ class _Attempt:
         """Report and return whether the job is to be cancelled. Raises Refused, CenterError."""
         return self._center.report_progress(self._job, self._attempt, self._observed.progress)
 
-    def _goes_on(self, child: "subprocess.Popen[str]") -> bool:
+    def _look(self) -> None:
+        """Report, and note whether the attempt counts and is to go on."""
+        self._due = time.monotonic() + REPORT_EVERY_S
+        if not self._is_wanted:
+            return
         try:
-            cancel = self.tell_progress()
+            self._is_cancelled |= self.tell_progress()
         except Refused:
-            return False
+            self._is_wanted = False
         except CenterError as error:
             # The work goes on: if the server is back before the lease is over, nothing was lost.
             log.warning("job=%s progress not reported: %s", self._job, error)
-            cancel = False
-        self._is_cancelled |= cancel
-        if self._is_cancelled or _stopping.is_set():
-            self._press(child)
-        return True
+
+    def _hooks_go_on(self) -> bool:
+        """Whether the commands before the backup are to go on; reports when it is time to."""
+        if time.monotonic() >= self._due:
+            self._look()
+        return self._is_wanted and not self._is_cancelled and not _stopping.is_set()
 
     def _press(self, child: "subprocess.Popen[str]") -> None:
         """Have a child end that is not to go on, ever more firmly."""
@@ -245,16 +313,25 @@ class _Attempt:
         elif now - self._ending_since > TERMINATE_AFTER_S:
             child.terminate()
 
-    def _report(self, exit_code: int) -> dict[str, Any]:
+    def _report(self) -> dict[str, Any]:
         observed = self._observed
-        outcome, error = self._outcome(exit_code)
+        outcome, error = self._ended
         return {
             "attempt": self._attempt,
             "outcome": outcome,
             "error": error,
             "result": observed.result or {},
             "unreadable": observed.unreadable,
+            "commands": bounded(observed.commands),
         }
+
+    def _outcome_of_commands(self, problem: str) -> tuple[str, str]:
+        """How an attempt has ended that did not come to its engine."""
+        if self._is_cancelled:
+            return "cancelled", ""
+        if _stopping.is_set():
+            return "handed_back", "the agent was stopped"
+        return "failed", problem
 
     def _outcome(self, exit_code: int) -> tuple[str, str]:
         observed = self._observed
@@ -269,6 +346,17 @@ class _Attempt:
         if exit_code < 0:
             return "crashed", f"the engine's process was ended by signal {-exit_code}"
         return "crashed", f"the engine's process ended without a result (exit status {exit_code})"
+
+
+def _about(specification: dict[str, Any]) -> dict[str, str]:
+    """Return what commands are told of the job they belong to."""
+    plan = specification.get("backup", {}).get("plan", {})
+    return {
+        "BACKUPCENTER_JOB": str(specification["job"]),
+        "BACKUPCENTER_ATTEMPT": str(specification["attempt"]),
+        "BACKUPCENTER_PLAN": str(plan.get("uuid", "")),
+        "BACKUPCENTER_PLAN_NAME": str(plan.get("name", "")),
+    }
 
 
 def _end(child: "subprocess.Popen[str]") -> None:

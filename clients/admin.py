@@ -98,7 +98,7 @@ class ClientAdmin(ModelAdmin):
     list_filter = [OnlineFilter, "version", "os"]
     search_fields = ["hostname", "ipv6", "os"]
     heard_fields = ["os", "version", "agent", "load", "running_jobs", "last_seen"]
-    readonly_fields = [*heard_fields, "created_at", "shown_login", "checked_at", "shown_checks"]
+    readonly_fields = [*heard_fields, "created_at", "shown_login", "shown_allowed", "checked_at", "shown_checks"]
     fields = ["hostname", "ipv4", "ipv6", "root", "max_jobs", *readonly_fields]
     actions = ["issue_join_token", "revoke_agent"]
 
@@ -138,6 +138,10 @@ class ClientAdmin(ModelAdmin):
             for check in client.checks
         )
         return format_html_join("", "<div>{} {}: {} {}</div>", rows) or "-"
+
+    @admin.display(description=_("allowed commands"))
+    def shown_allowed(self, client: Client) -> str:
+        return ", ".join(client.allowed) or "-"
 
     @admin.display(description=_("jobs at work"))
     def running_jobs(self, client: Client) -> str:

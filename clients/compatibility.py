@@ -3,7 +3,7 @@
 With every request an agent says what it is and which protocol it speaks:
 
     User-Agent: backupcenter-agent/0.1.0
-    Agent-Protocol: 3
+    Agent-Protocol: 4
 
 One from before these headers speaks protocol 1. Agents whose protocol is not between the two below are refused with 426, and their
 jobs wait until they were updated. docs/agent.md tells the protocols apart.
@@ -20,9 +20,11 @@ from rest_framework.request import Request
 
 from engine import __version__
 
-OLDEST_PROTOCOL, NEWEST_PROTOCOL = 1, 3
+OLDEST_PROTOCOL, NEWEST_PROTOCOL = 1, 4
 # Since this one agents replace their logins.
 REPLACING_PROTOCOL = 3
+# Since which agents run the commands of a plan; those before would leave them out.
+COMMANDS_PROTOCOL = 4
 _UNTOLD_PROTOCOL = 1
 _AGENT = re.compile(r"backupcenter-agent/([\w.+!-]{1,64})", re.ASCII)
 
@@ -72,6 +74,11 @@ def require_supported(request: Request) -> None:
 def is_understood(protocol: int | None) -> bool:
     """Whether this server speaks the protocol; None: an agent has said nothing of it yet."""
     return OLDEST_PROTOCOL <= (_UNTOLD_PROTOCOL if protocol is None else protocol) <= NEWEST_PROTOCOL
+
+
+def speaks(protocol: int | None, needed: int) -> bool:
+    """Whether an agent that has said to speak `protocol` does all that `needed` has."""
+    return (_UNTOLD_PROTOCOL if protocol is None else protocol) >= needed
 
 
 def understood(prefix: str = "") -> models.Q:

@@ -45,6 +45,8 @@ class Client(models.Model):
     running = models.JSONField(_("jobs at work"), default=list, blank=True)
     checks = models.JSONField(_("what the agent has checked"), default=list, blank=True)
     checked_at = models.DateTimeField(_("checked"), null=True, blank=True)
+    # Names of what plans may have run there, as the agent told them last (`agent.allowed`).
+    allowed = models.JSONField(_("allowed commands"), default=list, blank=True)
     last_seen = models.DateTimeField(_("last seen"), null=True, blank=True, db_index=True)
     is_offline_reported = models.BooleanField(_("offline was reported"), default=False, editable=False)
     max_jobs = models.PositiveIntegerField(

@@ -44,6 +44,9 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
     running = serializers.ListField(
         child=serializers.CharField(), read_only=True, help_text=_("The jobs that the agent worked on when it was last heard.")
     )
+    allowed = serializers.ListField(
+        child=serializers.CharField(), read_only=True, help_text=_("What plans may have run there: commands, and preset:name.")
+    )
 
     checked_at = UnixTimeField(read_only=True, allow_null=True, help_text=_("When the agent last checked what it needs."))
     problems = serializers.ListField(
@@ -52,7 +55,8 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
 
     class Meta:
         model = Client
-        told = ["online", "last_seen", "version", "os", "protocol", "agent_status", "load", "running", "checked_at", "problems"]
+        told = ["online", "last_seen", "version", "os", "protocol", "agent_status", "load", "running", "allowed"]
+        told += ["checked_at", "problems"]
         fields = ["id", "ipv4", "ipv6", "hostname", "root", "max_jobs", *told]
         read_only_fields = ["id", "version", "os", "protocol"]
 
@@ -164,6 +168,13 @@ class HeartbeatSerializer(serializers.Serializer[Any]):
     os = ReportedTextField(length=255, required=False, default=None)
     running = serializers.ListField(child=serializers.CharField(max_length=64), max_length=100, required=False, default=list)
     load = FiniteFloatField(required=False, allow_null=True, default=None)
+    allowed = serializers.ListField(
+        child=serializers.CharField(max_length=128),
+        max_length=1000,
+        required=False,
+        default=list,
+        help_text=_("Names of what plans may have run there: commands, and preset:name."),
+    )
     started = serializers.BooleanField(required=False, default=False, help_text=_("The first one of an agent that was started."))
     broker_refused = serializers.BooleanField(
         required=False, default=False, help_text=_("The broker did not take the agent's login.")

@@ -153,7 +153,7 @@ class StateFilter(admin.SimpleListFilter):
 class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     """Backup plans."""
 
-    TOLD = ["told_state", "next_fire", "repository", "uuid", "runs", "preview", "told_proof", "drills"]
+    TOLD = ["told_state", "next_fire", "repository", "uuid", "runs", "preview", "told_proof", "drills", "allowed_there"]
 
     form = PlanForm
     list_display = ["backup_name", "client", "tenant", "bucket", "schedule", "next_fire", "shown_state", "shown_proof"]
@@ -223,6 +223,10 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
         address = reverse("admin:jobs_backupplan_retention", args=[plan.pk])
         return format_html('<a class="text-link" href="{}">{}</a>', address, gettext("what would go now"))
 
+    @admin.display(description=_("commands that the client allows"))
+    def allowed_there(self, plan: BackupPlan) -> str:
+        return ", ".join(plan.client.allowed) or "-"
+
     @admin.display(description=_("schedule"), ordering="cron_expression")
     def schedule(self, plan: BackupPlan) -> str:
         return schedule_text(plan)
@@ -247,6 +251,12 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
         plan = change_plan(obj, **{name: form.cleaned_data[name] for name in CHANGEABLE}) if change else obj
         if plan.next_fire_at is None and not plan.paused:
             self.message_user(request, gettext("%(plan)s has no time left to fire at.") % {"plan": plan}, messages.WARNING)
+        if plan.not_allowed:
+            text = gettext(
+                "%(client)s does not allow: %(names)s. Runs of %(plan)s will fail until it does (docs/sources.md)."
+            )
+            told = {"client": plan.client, "names": ", ".join(plan.not_allowed), "plan": plan}
+            self.message_user(request, text % told, messages.WARNING)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         named, counts, forbidden, protected = super().get_deleted_objects(objs, request)

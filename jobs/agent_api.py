@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
+from clients.compatibility import told_protocol
 from jobs.claiming import hand_over
 from jobs.offering import offer_jobs
 from jobs.planning import stores_of
@@ -76,7 +77,7 @@ class ClaimView(JobView):
     def post(self, request: Request, job: str) -> Response:
         """Make a queued job the agent's own; the answer says what to do and holds the keys."""
         record = self.find(request, job)
-        specification = hand_over(record, **self.read(request, ClaimSerializer))
+        specification = hand_over(record, protocol=told_protocol(request), **self.read(request, ClaimSerializer))
         return Response(specification, headers={"Cache-Control": "no-store"})
 
 

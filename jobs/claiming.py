@@ -5,8 +5,10 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from backupcenter.api.exceptions import Conflict
+from clients.compatibility import OLDEST_PROTOCOL, speaks
 from jobs.offering import offer_now
 from jobs.specification import job_specification
 from records.lifecycle import claim_job, fail_queued
@@ -15,12 +17,14 @@ from records.models import JobRecord, State
 log = logging.getLogger(__name__)
 
 
-def hand_over(record: JobRecord, attempt: int, nonce: str = "") -> dict[str, Any]:
+def hand_over(record: JobRecord, attempt: int, nonce: str = "", *, protocol: int = OLDEST_PROTOCOL) -> dict[str, Any]:
     """Claim a queued job and return its specification, which holds secrets; the same again for the same `nonce`.
 
-    A job that is not offered is so now, if there is a slot for it. Raises StaleAttempt, and Conflict if it cannot be run now, or
-    never: then it has failed.
+    `protocol`: which the agent speaks. A job that is not offered is so now, if there is a slot for it. Raises StaleAttempt, and
+    Conflict if it cannot be run now, or never: then it has failed.
     """
+    if not speaks(protocol, record.needs_protocol):
+        raise Conflict(_("This agent is too old to run the commands of the plan: install the server's version of it on this host."))
     if record.state == State.QUEUED and record.offered_at is None:
         offer_now(record)
     try:

@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from jobs.commands import needed_protocol
 from jobs.fitting import quota_problem
 from jobs.models import BackupPlan
 from jobs.serializers import plan_detail
@@ -38,6 +39,7 @@ def launch_backup(
         plan_name=plan.backup_name,
         backup_detail=plan_detail(plan),
         repository=plan.repository,
+        needs_protocol=needed_protocol(plan.data),
         scheduled_at=scheduled_at,
         is_late=is_late,
         not_before=not_before,

@@ -1,7 +1,8 @@
 """Backup plans: what is backed up, where to, when, and how long it is held."""
 
+import json
 import uuid
-from typing import Self
+from typing import Any, Self
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator
@@ -11,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django_celery_beat.models import PeriodicTask
 
 from clients.models import Client
+from jobs.commands import names_of
 from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, DrillRecord
 from records.models import State as Activity
 from storage.models import Repository, Tenant
@@ -104,7 +106,10 @@ class BackupPlan(models.Model):
     hold_time = models.PositiveBigIntegerField(_("hold time"), default=0)
     # As `records.keeping.clean_rules` has them; instead of a hold.
     keep = models.JSONField(_("keep rules"), default=dict, blank=True)
-    backup_data = models.TextField(_("what to back up"), help_text=_('JSON: {"include": [...], "exclude": [...]}'))
+    backup_data = models.TextField(
+        _("what to back up"),
+        help_text=_('JSON: {"include": [...], "exclude": [...]}, and what to run: “streams”, “presets”, “hooks” (docs/sources.md)'),
+    )
     misfire = models.CharField(_("missed fires"), max_length=16, choices=Misfire.choices, default=Misfire.RUN_ONCE)
     jitter_s = models.PositiveIntegerField(
         _("jitter (seconds)"),
@@ -137,6 +142,17 @@ class BackupPlan(models.Model):
 
     def __str__(self) -> str:
         return self.backup_name
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What to back up, and what to run for it (`jobs.commands`), as an object."""
+        data: dict[str, Any] = json.loads(self.backup_data)
+        return data
+
+    @property
+    def not_allowed(self) -> list[str]:
+        """Names of what the plan has run and its client, by its agent's last word, does not allow."""
+        return [name for name in names_of(self.data) if name not in self.client.allowed]
 
     @property
     def state(self) -> int:

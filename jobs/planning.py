@@ -20,6 +20,7 @@ from backupcenter.api.exceptions import Conflict
 from clients.models import Client
 from engine.errors import EngineError
 from engine.filter import compile_patterns
+from jobs.commands import brings_files, commands_problem
 from jobs.dispatch import launch_backup
 from jobs.drills import drill_of
 from jobs.models import BackupPlan
@@ -237,10 +238,12 @@ def _data_problem(text: str) -> str | None:
         return _("Must be a JSON text.")
     if not isinstance(data, dict):
         return _('Must be a JSON object like {"include": [...], "exclude": [...]}.')
-    include, exclude = data.get("include"), data.get("exclude", [])
+    include, exclude = data.get("include", []), data.get("exclude", [])
     if not _is_list_of_paths(include) or not _is_list_of_paths(exclude):
         return _("“include” and “exclude” must be lists of paths without NUL.")
-    if not include:
+    if problem := commands_problem(data):
+        return problem
+    if not include and not brings_files(data):
         return _("“include” must name at least one path.")
     try:
         compile_patterns(exclude)

@@ -16,6 +16,8 @@ from records.lifecycle import CRASHED, HANDED_BACK, OUTCOMES
 # Linux' longest path.
 PATH_LENGTH = 4096
 ERROR_LENGTH = 10_000
+# Of a command; an agent sends no more, and 256 Ki of a job.
+OUTPUT_LENGTH = 64 << 10
 
 
 class AttemptSerializer(serializers.Serializer[Any]):
@@ -58,11 +60,23 @@ class UnreadableSerializer(serializers.Serializer[Any]):
     reason = ReportedTextField(length=1000, required=False, default="")
 
 
+class CommandSerializer(serializers.Serializer[Any]):
+    """A command that was run for the job, and the end of what it wrote."""
+
+    stage = ReportedTextField(length=32)
+    command = ReportedTextField(length=200)
+    status = Int32Field(required=False, allow_null=True, default=None)
+    duration_s = FiniteFloatField(required=False, default=0.0)
+    output = ReportedTextField(length=OUTPUT_LENGTH, required=False, default="", trim_whitespace=False)
+    error = ReportedTextField(length=1000, required=False, default="")
+
+
 class FinishSerializer(AttemptSerializer):
     outcome = serializers.ChoiceField([*OUTCOMES, CRASHED, HANDED_BACK])
     error = ReportedTextField(length=ERROR_LENGTH, required=False, default="")
     result = ResultSerializer(required=False, default=dict)
     unreadable = UnreadableSerializer(many=True, required=False, default=list)
+    commands = CommandSerializer(many=True, required=False, default=list)
 
 
 class ProgressAnswerSerializer(serializers.Serializer[Any]):

@@ -78,6 +78,11 @@ class PlanSerializer(serializers.ModelSerializer[BackupPlan]):
     state = serializers.ChoiceField(BackupPlan.State.choices, read_only=True)
     keep = KeepField(read_only=True)
     repository = serializers.CharField(source="repository.location", read_only=True)
+    not_allowed = serializers.ListField(
+        child=serializers.CharField(),
+        read_only=True,
+        help_text=gettext_lazy("What the plan has run and its client, by its agent's last word, does not allow; runs will fail."),
+    )
     proof = serializers.SerializerMethodField()
 
     class Meta:
@@ -96,6 +101,7 @@ class PlanSerializer(serializers.ModelSerializer[BackupPlan]):
             "hold_type",
             "keep",
             "backup_data",
+            "not_allowed",
             "state",
             "timezone",
             "misfire",
@@ -245,7 +251,7 @@ class RetentionPreviewSerializer(serializers.Serializer[Any]):
     stay = JudgedSerializer(many=True, help_text=gettext_lazy("The newest 1,000 of those that stay."))
 
 
-DETAIL_FIELDS = [name for name in PlanSerializer.Meta.fields if name not in ("state", "next_time", "proof")]
+DETAIL_FIELDS = [name for name in PlanSerializer.Meta.fields if name not in ("state", "next_time", "proof", "not_allowed")]
 
 
 class _PlanDetailSerializer(PlanSerializer):

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 
+from jobs.commands import commands_for_agent
 from records.models import BackupRecord, JobRecord, RecoveryRecord
 
 
@@ -40,7 +41,7 @@ def _backup(record: BackupRecord) -> dict[str, Any]:
     root = record.client.root
     started = record.start_time or record.queued_at
     return {
-        "include": [_absolute(root, path) for path in data["include"]],
+        "include": [_absolute(root, path) for path in data.get("include", [])],
         # A pattern without a slash in it is meant for every directory; with one it is a path like those above.
         "exclude": [
             pattern if "/" not in pattern or pattern.startswith("!") else _absolute(root, pattern)
@@ -48,7 +49,9 @@ def _backup(record: BackupRecord) -> dict[str, Any]:
         ],
         "host": record.client.hostname,
         "tags": [f"plan-{record.plan_uuid}"],
+        "plan": {"uuid": str(record.plan_uuid), "name": record.plan_name},
         "time": int(started.timestamp()),
+        **commands_for_agent(data),
     }
 
 

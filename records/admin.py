@@ -27,6 +27,7 @@ from records.console.finder import find_files
 from records.deleting import delete_backup_record, delete_recovery_record, undelete_backup_record
 from records.display import (
     NOTHING,
+    command_lines,
     duration_text,
     job_link,
     plan_link,
@@ -174,6 +175,10 @@ class JobRecordAdmin(ReadOnlyAdmin):
     def unreadable_files(self, record: JobRecord) -> str:
         return unreadable_lines(record.unreadable)
 
+    @admin.display(description=_("commands that were run"))
+    def shown_commands(self, record: JobRecord) -> str:
+        return command_lines(record.commands)
+
     @admin.display(description=_("progress"))
     def shown_progress(self, record: JobRecord) -> str:
         return progress_lines(record.progress)
@@ -209,6 +214,7 @@ class BackupRecordAdmin(JobRecordAdmin, LegalHoldActions):
     delete = staticmethod(delete_backup_record)
     fieldsets = [
         (None, {"fields": ["plan", "client", "repository", "state", "waits", "error", "unreadable_files", "shown_progress"]}),
+        (_("Commands"), {"fields": ["shown_commands"]}),
         (_("Times"), {"fields": ["queued_at", "scheduled_at", "is_late", *JobRecordAdmin.TIMES, "adopted_at", "vanished_at"]}),
         (_("Hold"), {"fields": ["hold_until", "is_let_go", "legal_hold"]}),
         (_("Data"), {"fields": ["selection", "snapshot", "files_total", "files_new", "files_changed", "files_unmodified"]}),

@@ -80,9 +80,29 @@ def progress_text(progress: dict[str, Any] | None) -> str:
 
 
 def selection_lines(backup_detail: dict[str, Any]) -> str:
-    """Return what the plan of a run named, each exclusion with a minus in front."""
+    """Return what the plan of a run named, each exclusion with a minus in front, and what it had run."""
     data = _object(backup_detail.get("backup_data"))
-    return lines([*map(str, data.get("include") or []), *(f"− {pattern}" for pattern in data.get("exclude") or [])])
+    shown = [*map(str, data.get("include") or []), *(f"− {pattern}" for pattern in data.get("exclude") or [])]
+    shown += [f"{stream['name']} ← {' '.join(stream['command'])}" for stream in data.get("streams") or []]
+    shown += [_("preset: %(name)s") % {"name": name} for name in data.get("presets") or []]
+    for stage, commands in (data.get("hooks") or {}).items():
+        shown += [f"{stage}: {' '.join(command['command'])}" for command in commands]
+    return lines(shown)
+
+
+def command_lines(commands: list[dict[str, Any]]) -> str:
+    """Return the commands that a job's agent has run, each with how it went and the end of what it wrote."""
+    shown = (
+        (
+            command["stage"],
+            command["command"],
+            command["error"] or _("done"),
+            duration_text(command["duration_s"]),
+            format_html("<pre>{}</pre>", command["output"]) if command["output"] else "",
+        )
+        for command in commands
+    )
+    return format_html_join("", "<div>{}: {} – {} ({}){}</div>", shown) or NOTHING
 
 
 def recovery_lines(recovery_data: str) -> str:

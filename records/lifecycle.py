@@ -48,6 +48,7 @@ HOLD_UNITS = {1: relativedelta(days=1), 2: relativedelta(weeks=1), 3: relativede
 CRASHED = "crashed"
 HANDED_BACK = "handed_back"
 UNREADABLE_KEPT = 1000
+COMMANDS_KEPT = 200
 _BACKUP_COUNTS = {
     "files_total": "files_total",
     "files_new": "files_new",
@@ -117,6 +118,7 @@ def finish_job(
     error: str = "",
     result: dict[str, Any] | None = None,
     unreadable: list[dict[str, str]] | None = None,
+    commands: list[dict[str, Any]] | None = None,
 ) -> None:
     """End a running job with an outcome, or have it tried again if its engine crashed or its agent was stopped.
 
@@ -147,6 +149,7 @@ def finish_job(
             error=error,
             duration_s=given.get("duration_s"),
             unreadable=(unreadable or [])[:UNREADABLE_KEPT],
+            commands=(commands or [])[:COMMANDS_KEPT],
             **fields,
         )
         record.refresh_from_db()

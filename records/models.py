@@ -51,12 +51,16 @@ class JobRecord(models.Model):
     start_time = models.DateTimeField(pgettext_lazy("time", "started"), null=True, blank=True)
     end_time = models.DateTimeField(pgettext_lazy("time", "ended"), null=True, blank=True)
     lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
+    # The oldest protocol of agents (`clients.compatibility`) that do all of it.
+    needs_protocol = models.PositiveSmallIntegerField(default=1, editable=False)
     # What its agent has chosen for the claim, so that it may ask again after an answer that was lost.
     claim_nonce = models.CharField(max_length=64, blank=True, editable=False)
     cancel_requested = models.BooleanField(_("cancel requested"), default=False)
     error = models.TextField(_("error"), blank=True)
     progress = models.JSONField(_("progress"), null=True, blank=True)
     unreadable = models.JSONField(_("files that could not be read or written"), default=list, blank=True)
+    # Each with stage, command, status, duration_s, output and error (`agent.hooks.command_record`).
+    commands = models.JSONField(_("commands that were run"), default=list, blank=True)
     duration_s = models.FloatField(_("duration (seconds)"), null=True, blank=True)
 
     class Meta:

@@ -22,6 +22,7 @@ RECORD_FIELDS = [
     "error",
     "progress",
     "unreadable",
+    "commands",
     "duration_s",
     "cancel_requested",
     "waits",
@@ -39,6 +40,17 @@ class PlanDetailField(serializers.JSONField):
 
 
 @extend_schema_field({"type": "string", "nullable": True, "description": "Why a queued job waits."})
+class CommandRunSerializer(serializers.Serializer[Any]):
+    """A command that an agent has run for a job."""
+
+    stage = serializers.CharField(help_text=_("before, prepare, stream, clear up, on_success, on_failure or after."))
+    command = serializers.CharField(help_text=_("Its name, as the client's own file has it."))
+    status = serializers.IntegerField(allow_null=True, help_text=_("Exit status, or minus the signal; null: it was ended."))
+    duration_s = serializers.FloatField()
+    output = serializers.CharField(help_text=_("The end of what it wrote, at most 64 KiB."))
+    error = serializers.CharField(help_text=_("Why it counts as failed; empty if it does not."))
+
+
 class WaitsField(serializers.Field):  # type: ignore[type-arg]
     """Why a queued job waits; null of one that does not."""
 
@@ -91,6 +103,7 @@ class BackupRecordSerializer(serializers.ModelSerializer[BackupRecord]):
     progress = DetailField(read_only=True, allow_null=True)
     waits = WaitsField()
     unreadable = serializers.ListField(child=DetailField(), read_only=True)
+    commands = CommandRunSerializer(many=True, read_only=True)
 
     class Meta:
         model = BackupRecord
@@ -143,6 +156,7 @@ class RecoveryRecordSerializer(serializers.ModelSerializer[RecoveryRecord]):
     progress = DetailField(read_only=True, allow_null=True)
     waits = WaitsField()
     unreadable = serializers.ListField(child=DetailField(), read_only=True)
+    commands = CommandRunSerializer(many=True, read_only=True)
 
     class Meta:
         model = RecoveryRecord

@@ -18,7 +18,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from clients.compatibility import is_understood, understood
+from clients.compatibility import OLDEST_PROTOCOL, is_understood, speaks, understood
 from records.models import ACTIVE_STATES, BackupRecord, JobRecord, RecoveryRecord, State
 
 # Named states, so that the index of what is active is used.
@@ -60,8 +60,10 @@ def limits(repository: str) -> dict[str, Coalesce]:
 
 
 def is_there(now: datetime, prefix: str = "client__") -> Q:
-    """Match records whose client is heard of, and understood."""
-    return Q(**{f"{prefix}last_seen__gte": now - timedelta(seconds=settings.CLIENT_OFFLINE_S)}) & understood(prefix)
+    """Match records whose client is heard of, understood, and knows all that the job has."""
+    heard = Q(**{f"{prefix}last_seen__gte": now - timedelta(seconds=settings.CLIENT_OFFLINE_S)})
+    is_able = Q(needs_protocol=OLDEST_PROTOCOL) | Q(**{f"{prefix}protocol__gte": F("needs_protocol")})
+    return heard & understood(prefix) & is_able
 
 
 def run_goes_on() -> Exists:
@@ -93,6 +95,8 @@ def _reasons(model: type[JobRecord], keys: Sequence[int], held: Held, now: datet
     for row in _situations(model, keys):
         if not is_understood(row["protocol"]):
             yield row["pk"], _("its agent and the server do not understand each other until one of them is updated")
+        elif not speaks(row["protocol"], row["needs_protocol"]):
+            yield row["pk"], _too_old()
         elif row["offered_at"] is not None:
             yield row["pk"], _("it was offered to its client, which is to take it")
         elif (reason := _obstacle(row, held, now)) is not None:
@@ -110,11 +114,13 @@ def _situations(model: type[JobRecord], keys: Sequence[int]) -> Any:
     rows = model._default_manager.filter(pk__in=keys, state=State.QUEUED).order_by()
     told = {"last_seen": F("client__last_seen"), "protocol": F("client__protocol")}
     return rows.annotate(**limits(repository), **names, **follows, **told).values(
-        "pk", "client", "offered_at", "not_before", *told, *names, *follows, *limits(repository)
+        "pk", "client", "needs_protocol", "offered_at", "not_before", *told, *names, *follows, *limits(repository)
     )
 
 
 def _obstacle(row: dict[str, Any], held: Held, now: datetime) -> str | None:
+    if not speaks(row["protocol"], row["needs_protocol"]):
+        return _too_old()
     if row["not_before"] is not None and row["not_before"] > now:
         return _("it is not to begin before %(time)s") % {"time": date_format(timezone.localtime(row["not_before"]), "H:i:s")}
     if row.get("follows"):
@@ -133,3 +139,7 @@ def _obstacle(row: dict[str, Any], held: Held, now: datetime) -> str | None:
         text = ngettext("%(count)d job is running at its endpoint", "%(count)d jobs are running at its endpoint", at_work)
         return text % {"count": at_work}
     return None
+
+
+def _too_old() -> str:
+    return _("its agent is too old to run the commands of its plan: install the server's version of it on the host")

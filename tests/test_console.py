@@ -32,7 +32,9 @@ from tests.factories import START, make_client, make_plan, make_record, make_ten
 
 DESTINATION = '{"destination": "/back"}'
 # Names: of the product, of formats, and of the rows that the tests make.
-NAMES = {"Backup", "Center", "Ceph", "JSON", "MinIO", "Quartz", "include", "exclude"}
+NAMES = {"Backup", "Center", "Ceph", "JSON", "MinIO", "Quartz"}
+# Of a plan's data.
+NAMES |= {"docs", "exclude", "hooks", "include", "presets", "sources", "streams"}
 # Keep rules are named as restic names them.
 NAMES |= {"last", "hourly", "daily", "weekly", "monthly", "yearly", "within", "within_hourly", "monthly unlimited", "restic"}
 NAMES |= {"administrator", "backup", "directory", "host", "plan", "viewer", "Viewer"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent.allowed import ALLOWED_VARIABLE
 from engine.backends import open_store
 from engine.repository import Repository
 from tests.agent.center import FakeCenter, fake_center
@@ -50,3 +51,17 @@ def backup_job(repository: Path) -> Callable[[Path], dict[str, Any]]:
         }
 
     return make
+
+
+@pytest.fixture
+def allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Return a function that writes the file of what this host allows."""
+
+    def write(text: str) -> Path:
+        place = tmp_path / "allowed.toml"
+        place.write_text(text)
+        place.chmod(0o644)
+        monkeypatch.setenv(ALLOWED_VARIABLE, str(place))
+        return place
+
+    return write

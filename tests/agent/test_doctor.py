@@ -44,7 +44,7 @@ def test_a_host_where_all_is_well_has_a_line_for_each_check_and_the_server_is_to
     assert (done.returncode, done.stderr) == (0, "")
     names = [line[8:24].strip() for line in done.stdout.splitlines() if line[:1] != " "]
     assert names[:6] == ["python", "packages", "reading", "restoring", "state directory", "temporary files"]
-    assert names[6:] == ["state", "broker", "server", "clock", "store"]
+    assert names[6:] == ["allowed commands", "state", "broker", "server", "clock", "store"]
     (told,) = center.bodies("checks")
     assert [check["name"] for check in told["checks"]] == names
     assert {check["status"] for check in told["checks"]} <= {"ok", "note"}

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -43,8 +44,14 @@ def run_in_thread(center: FakeCenter, state: Path) -> threading.Thread:
 
 
 def child_of(job: str) -> int:
-    wait_until(lambda: job in running_jobs(), "the child to start")
-    return agent_job._running[job, 1].child.pid
+    def child() -> subprocess.Popen[str] | None:
+        running = agent_job._running.get((job, 1))
+        return running.child if running else None
+
+    wait_until(lambda: child() is not None, "the child to start")
+    found = child()
+    assert found is not None
+    return found.pid
 
 
 def stopped_child(center: FakeCenter, state: Path) -> tuple[threading.Thread, int]:
