@@ -115,7 +115,8 @@ class Allowed:
         wanted = [(command.name, command.run[0], command.environment) for command in self._commands.values()]
         for preset in self._presets.values():
             expansion = preset.expand()
-            programs = {step.command[0] for step in (*expansion.before, *expansion.streams, *expansion.after)}
+            steps = [step.command[0] for step in (*expansion.before, *expansion.after)]
+            programs = {*steps, *(stream.command[0] for stream in expansion.streams)}
             wanted += [(preset.called, program, preset.environment) for program in sorted(programs)]
         return [
             (name, program)

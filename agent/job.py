@@ -194,13 +194,13 @@ class _Attempt:
             else:
                 self._ended = self._outcome_of_commands(problem)
         finally:
-            outcome, error = self._ended
-            after = hooks.end(outcome, str((self._observed.result or {}).get("snapshot_id") or ""), error)
+            outcome, why = self._ended
+            after = hooks.end(outcome, str((self._observed.result or {}).get("snapshot_id") or ""), why)
             self._observed.commands[:0] = [record for record in hooks.records if record["stage"] in BEFORE]
             self._observed.commands += [record for record in hooks.records if record["stage"] not in BEFORE]
             if after is not None:
                 # There is a snapshot, or there is not: what comes after cannot change that, and is to be seen to.
-                self._ended = ("warnings" if outcome == "success" else outcome), f"{error}; {after}" if error else after
+                self._ended = ("warnings" if outcome == "success" else outcome), f"{why}; {after}" if why else after
 
     def _run_engine(self, specification: dict[str, Any], sources: Sources) -> None:
         self._repository = specification["repository"]["location"]

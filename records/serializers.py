@@ -39,7 +39,6 @@ class PlanDetailField(serializers.JSONField):
     """The plan as it was when the run started."""
 
 
-@extend_schema_field({"type": "string", "nullable": True, "description": "Why a queued job waits."})
 class CommandRunSerializer(serializers.Serializer[Any]):
     """A command that an agent has run for a job."""
 
@@ -51,6 +50,7 @@ class CommandRunSerializer(serializers.Serializer[Any]):
     error = serializers.CharField(help_text=_("Why it counts as failed; empty if it does not."))
 
 
+@extend_schema_field({"type": "string", "nullable": True, "description": "Why a queued job waits."})
 class WaitsField(serializers.Field):  # type: ignore[type-arg]
     """Why a queued job waits; null of one that does not."""
 
