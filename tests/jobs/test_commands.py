@@ -16,7 +16,7 @@ from jobs.offering import offer_jobs
 from jobs.planning import change_plan, run_plan
 from records.models import BackupRecord, State
 from records.slots import explain_waiting
-from tests.factories import make_client, make_plan
+from tests.factories import agent_token, make_client, make_plan
 from tests.jobs.test_agent_jobs import RESULT
 
 STREAM = {"name": "/dumps/shop.sql", "command": ["dump-shop"]}
@@ -46,7 +46,7 @@ def client(db: None) -> Any:
 @pytest.fixture
 def agent(client: Any) -> APIClient:
     agent = APIClient()
-    agent.credentials(HTTP_AUTHORIZATION=f"Agent {client.issue_token()}")
+    agent.credentials(HTTP_AUTHORIZATION=f"Agent {agent_token(client)}")
     return agent
 
 

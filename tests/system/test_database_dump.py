@@ -17,7 +17,7 @@ from jobs.planning import run_plan
 from jobs.recovery import request_recovery
 from records.models import JobRecord, State
 from tests.agent.center import TOKEN, FakeCenter, fake_center
-from tests.factories import make_client, make_plan
+from tests.factories import agent_token, make_client, make_plan
 from tests.services.postgres import postgres_programs
 
 
@@ -67,7 +67,7 @@ def test_a_plan_dumps_a_database_whose_rows_come_back(
     (tmp_path / "store").mkdir()
     client = make_client()
     agent = APIClient()
-    agent.credentials(HTTP_AUTHORIZATION=f"Agent {client.issue_token()}")
+    agent.credentials(HTTP_AUTHORIZATION=f"Agent {agent_token(client)}")
     agent.post("/api/agent/heartbeat", {"allowed": allowed_names()}, format="json", headers=ABOUT_US)
 
     def plan_of(database: str) -> Any:
