@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0011_report_to_auditors'),
+        ('jobs', '0012_remember_recovery_kits'),
     ]
 
     operations = [
