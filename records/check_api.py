@@ -21,7 +21,7 @@ from storage.models import Repository
 REPOSITORY = OpenApiParameter("id", int, OpenApiParameter.PATH, description="The repository's number.")
 
 
-class CheckSerializer(serializers.ModelSerializer[MaintenanceRun]):
+class RepositoryCheckSerializer(serializers.ModelSerializer[MaintenanceRun]):
     """A check of a repository. `result` has the problems found, what was looked at, and how many bytes were read."""
 
     queued_at = UnixTimeField(read_only=True)
@@ -35,7 +35,7 @@ class CheckSerializer(serializers.ModelSerializer[MaintenanceRun]):
         read_only_fields = fields
 
 
-class NewCheckSerializer(serializers.Serializer[Any]):
+class NewRepositoryCheckSerializer(serializers.Serializer[Any]):
     """A check that is asked for. `reads`: the structure alone, besides it the data whose turn it is, or all data."""
 
     reads = serializers.ChoiceField(READS, default="turn")
@@ -46,7 +46,7 @@ class CheckViewSet(mixins.ListModelMixin, GenericViewSet[MaintenanceRun]):
     """Checks of a repository."""
 
     queryset = MaintenanceRun.objects.filter(kind__in=CHECKS)
-    serializer_class = CheckSerializer
+    serializer_class = RepositoryCheckSerializer
     pagination_class = RecordPagination
     filter_backends: list[Any] = []
     schema_tags = ["repository"]
@@ -58,16 +58,16 @@ class CheckViewSet(mixins.ListModelMixin, GenericViewSet[MaintenanceRun]):
 
     @extend_schema(
         parameters=[REPOSITORY],
-        request=NewCheckSerializer,
-        responses={201: CheckSerializer},
+        request=NewRepositoryCheckSerializer,
+        responses={201: RepositoryCheckSerializer},
         examples=[OpenApiExample("all data", {"reads": "all"}, request_only=True)],
         description="Queues a check; 409 if one is queued or runs.",
     )
     def create(self, request: Request, pk: str) -> Response:
         repository = self._repository()
-        form = NewCheckSerializer(data=request.data)
+        form = NewRepositoryCheckSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        return Response(CheckSerializer(request_check(repository, form.validated_data["reads"])).data, status=201)
+        return Response(RepositoryCheckSerializer(request_check(repository, form.validated_data["reads"])).data, status=201)
 
     def _repository(self) -> Repository:
         return get_object_or_404(Repository, pk=self.kwargs["pk"])
