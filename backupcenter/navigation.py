@@ -22,6 +22,11 @@ def _page(name: str, title: str | Promise, icon: str, permission: str = "") -> I
     }
 
 
+def _administrators(item: Item) -> Item:
+    """Return the entry for administrators alone, whatever the page's room lets others see."""
+    return {**item, "permission": lambda request: bool(getattr(request.user, "is_administrator", False))}
+
+
 def _may_look(permission: str) -> Callable[[HttpRequest], bool]:
     return lambda request: bool(request.user.has_perm(permission))
 
@@ -56,6 +61,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "collapsible": True,
         "items": [
             _page("records_event", _("Events"), "notifications"),
+            _administrators(_page("records_delivery", _("Notifications sent"), "outgoing_mail")),
             _page("accounts_auditentry", _("Audit log"), "policy"),
             _page("jobs_auditreport", _("Reports for auditors"), "summarize", permission="accounts.view_auditentry"),
         ],
@@ -66,6 +72,8 @@ NAVIGATION: list[dict[str, Any]] = [
         "collapsible": True,
         "items": [
             _page("jobs_plandrill", _("Drill settings"), "rule_settings"),
+            _administrators(_page("records_channel", _("Notification channels"), "campaign")),
+            _administrators(_page("records_rule", _("Notification rules"), "rule")),
             _page("clients_jointoken", _("Join tokens"), "link"),
             _page("accounts_user", _("Accounts"), "group"),
             _page("accounts_token", _("API tokens"), "vpn_key"),

@@ -330,6 +330,7 @@ CELERY_BEAT_SCHEDULE = {
     "broker": {"task": "clients.guard_broker", "schedule": 5.0, "options": {"expires": 10}},
     "presence": {"task": "clients.watch_presence", "schedule": 30.0, "options": {"expires": 30}},
     "tenants": {"task": "storage.refresh_tenants", "schedule": 600.0, "options": {"expires": 600}},
+    "notifications": {"task": "records.notify", "schedule": 5.0, "options": {"expires": 10}},
     "verification": {"task": "records.verify", "schedule": 60.0, "options": {"expires": 60}},
     "drills": {"task": "jobs.drill", "schedule": 60.0, "options": {"expires": 60}},
     "retention": {"task": "jobs.apply_retention", "schedule": 3600.0, "options": {"expires": 3600}},
@@ -387,5 +388,9 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redaction"]}},
     "root": {"handlers": ["console"], "level": _text("LOG_LEVEL", "INFO")},
     # A line for each of the ticks, which come every second, would bury everything else.
-    "loggers": {name: {"level": "WARNING"} for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat")},
+    "loggers": {
+        **{name: {"level": "WARNING"} for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat")},
+        # It names addresses; what it says of failures is kept without them (`records.notifying.speaking`).
+        "apprise": {"level": "WARNING", "propagate": False, "handlers": []},
+    },
 }

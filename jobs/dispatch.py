@@ -60,10 +60,10 @@ def launch_backup(
     log.info("job=%s plan=%s client=%s state=%s", record.job, plan.uuid, plan.client_id, State(record.state).name)
     if record.state == State.CANCELLED:
         emit(Event.Level.WARNING, Event.Topic.BACKUP, _("Backup %(name)s was left out") % {"name": record}, record.error,
-             record=record)  # fmt: skip
+             record=record, occasion=Event.Occasion.MISSED)  # fmt: skip
     if record.state == State.FAILED:
         emit(Event.Level.ERROR, Event.Topic.BACKUP, _("Backup %(name)s was not started") % {"name": record}, record.error,
-             record=record)  # fmt: skip
+             record=record, occasion=Event.Occasion.FAILED)  # fmt: skip
     return record
 
 

@@ -8,6 +8,7 @@ not at all: the plan says which, and an event says so.
 import hashlib
 import logging
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db import transaction
@@ -127,7 +128,7 @@ def fire_or_report(plan: BackupPlan, now: datetime) -> int:
         title = _("Backup plan %(plan)s could not start its run") % {"plan": plan.backup_name}
         # Not the error's own text: it is meant for the log, and may hold anything.
         reason = _("%(error)s; the control worker's log says more.") % {"error": type(error).__name__}
-        emit(Event.Level.ERROR, Event.Topic.BACKUP, title, reason, plan_uuid=plan.uuid)
+        emit(Event.Level.ERROR, Event.Topic.BACKUP, title, reason, **_about(plan))
         return 0
 
 
@@ -149,6 +150,10 @@ def fire_plan(plan: BackupPlan, now: datetime) -> int:
     return started
 
 
+def _about(plan: BackupPlan) -> dict[str, Any]:
+    return {"plan_uuid": plan.uuid, "client": plan.client, "occasion": Event.Occasion.MISSED}
+
+
 def _not_before(plan: BackupPlan, fire: datetime, begin: datetime) -> datetime | None:
     return begin + jitter(plan, fire) if plan.jitter_s else None
 
@@ -164,7 +169,7 @@ def _make_up(plan: BackupPlan, first: datetime, now: datetime) -> int:
     )  # fmt: skip
     title = text % {"plan": plan.backup_name, "count": missed}
     log.warning("plan=%s missed=%d first=%s misfire=%s", plan.uuid, missed, first.isoformat(), plan.misfire)
-    emit(Event.Level.WARNING, Event.Topic.BACKUP, title, plan.get_misfire_display(), plan_uuid=plan.uuid)
+    emit(Event.Level.WARNING, Event.Topic.BACKUP, title, plan.get_misfire_display(), **_about(plan))
     # What a whole fleet has missed begins as spread as it would have.
     begin = _not_before(plan, first, now)
     return int(runs and launch_backup(plan, scheduled_at=first, is_late=True, not_before=begin) is not None)

@@ -329,8 +329,8 @@ class EventAdmin(ReadOnlyAdmin):
     """What happened, as people were told."""
 
     list_display = ["time", "shown_level", "topic", "title", "message", "shown_job"]
-    fields = ["time", "level", "topic", "title", "message", "plan", "shown_job"]
-    list_filter = ["level", "topic", "time"]
+    fields = ["time", "level", "topic", "occasion", "title", "message", "plan", "client", "shown_job"]
+    list_filter = ["level", "topic", "occasion", "time"]
     search_fields = ["title", "message", "job"]
 
     @display(description=_("level"), ordering="level", label=LEVEL_COLOURS)

@@ -21,7 +21,7 @@ from storage.tenants import access_changed
 def tell_access(sender: Any, tenant: Tenant, **_extra: Any) -> None:
     if tenant.refresh_error:
         title = _("Tenant %(tenant)s cannot be read from its store") % {"tenant": tenant}
-        emit(Event.Level.ERROR, Event.Topic.STORAGE, title, tenant.refresh_error)
+        emit(Event.Level.ERROR, Event.Topic.STORAGE, title, tenant.refresh_error, occasion=Event.Occasion.STORE_UNREADABLE)
     else:
         emit(Event.Level.SUCCESS, Event.Topic.STORAGE, _("Tenant %(tenant)s can be read again") % {"tenant": tenant})
 
@@ -40,11 +40,11 @@ def tell_new_account(sender: Any, instance: User, created: bool, raw: bool, **_e
         # Kept, so not in the language of whoever creates it.
         with override(settings.LANGUAGE_CODE):
             title = _("Account %(account)s was created") % {"account": instance.username}
-            emit(Event.Level.INFO, Event.Topic.ACCOUNT, title, instance.get_role_display())
+            emit(Event.Level.INFO, Event.Topic.ACCOUNT, title, instance.get_role_display(), occasion=Event.Occasion.SECURITY)
 
 
 @receiver(post_delete, sender=User)
 def tell_deleted_account(sender: Any, instance: User, **_extra: Any) -> None:
     with override(settings.LANGUAGE_CODE):
         title = _("Account %(account)s was deleted") % {"account": instance.username}
-        emit(Event.Level.WARNING, Event.Topic.ACCOUNT, title)
+        emit(Event.Level.WARNING, Event.Topic.ACCOUNT, title, occasion=Event.Occasion.SECURITY)

@@ -12,3 +12,4 @@ class RecordsConfig(AppConfig):
         # They connect their receivers, do the drills, and register a page.
         from records import announcing, counting, drill_admin, presence  # noqa: F401
         from records.drills import drilling  # noqa: F401
+        from records.notifying import admin  # noqa: F401

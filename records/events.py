@@ -24,8 +24,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from backupcenter.api.text import storable
+from clients.models import Client
 from records.event_log import append_events
 from records.models import BackupRecord, Event, JobRecord
+from records.notifying.rules import plan_deliveries
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +54,14 @@ def emit(
     *,
     plan_uuid: UUID | None = None,
     record: JobRecord | None = None,
+    occasion: str = "",
+    client: Client | None = None,
 ) -> None:
     """Store an event and, once the transaction is committed, send it to the listeners. Never raises.
 
-    `level`, `topic`: `Event.Level` and `Event.Topic`. `title`, `message`: sentences for people, without secrets.
+    `level`, `topic`, `occasion`: `Event.Level`, `Event.Topic`, `Event.Occasion`; the last one, with the plan and the client, is
+    what rules of notifying go by. `title`, `message`: sentences for people, without secrets. The client is the record's unless
+    it is named.
     """
     if plan_uuid is None and isinstance(record, BackupRecord):
         plan_uuid = record.plan_uuid
@@ -66,10 +72,13 @@ def emit(
         message=storable(message),
         plan_uuid=plan_uuid,
         job=record.job if record else "",
+        occasion=occasion,
+        client_id=client.pk if client else record.client_id if record else None,
     )
     try:
         with transaction.atomic():
             event.save()
+            plan_deliveries(event)
     except DatabaseError:
         log.exception("event not stored: %s", event.title)
         return

@@ -29,7 +29,7 @@ from django.utils.translation import gettext_lazy, override
 from backupcenter.api.exceptions import Conflict
 from clients.models import Client
 from records.events import emit, emit_progress
-from records.models import ACTIVE_STATES, BackupRecord, Event, JobRecord, RecoveryRecord, State
+from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, Event, JobRecord, RecoveryRecord, State
 
 log = logging.getLogger(__name__)
 
@@ -333,4 +333,16 @@ def _tell(record: JobRecord, level: int, what: object, reason: str = "") -> None
     log.info(
         "job=%s client=%s attempt=%d state=%s %s", record.job, record.client_id, record.attempt, State(record.state).name, reason
     )
-    emit(level, topic, title, reason, record=record)
+    emit(level, topic, title, reason, record=record, occasion=_occasion(record))
+
+
+def _occasion(record: JobRecord) -> str:
+    """Return what a job's present state is for rules of notifying, "" if it is nothing to them."""
+    if record.state in (State.FAILED, State.LOST):
+        return Event.Occasion.FAILED
+    if record.state not in RESTORABLE_STATES or not isinstance(record, BackupRecord):
+        return ""
+    ended = BackupRecord.objects.filter(plan_uuid=record.plan_uuid, pk__lt=record.pk, end_time__isnull=False)
+    judged = ended.filter(state__in=(*RESTORABLE_STATES, State.FAILED, State.LOST))
+    last = judged.order_by("-pk").values_list("state", flat=True).first()
+    return Event.Occasion.RECOVERED if last in (State.FAILED, State.LOST) else ""

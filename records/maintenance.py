@@ -31,7 +31,7 @@ from records.events import emit
 from records.models import Event, MaintenanceRun, State
 from records.pruning import pays
 from records.publishing import publish_after_commit
-from records.verification import note_check, turn_of
+from records.verification import CHECKS, note_check, turn_of
 from storage.models import Repository
 from storage.repositories import open_with, repository_store
 
@@ -203,7 +203,14 @@ def _tell(run: MaintenanceRun, level: int, what: object, message: str | None = N
     text = _("%(kind)s of plan %(plan)s: %(state)s") if plan else _("%(kind)s of repository %(repository)s: %(state)s")
     names = {"kind": run.get_kind_display(), "repository": run.repository, "plan": run.arguments.get("plan_name"), "state": what}
     said = run.error if message is None else message
-    emit(level, Event.Topic.MAINTENANCE, text % names, said, plan_uuid=UUID(plan) if plan else None)
+    occasion = _occasion(run) if level == Event.Level.ERROR else ""
+    emit(level, Event.Topic.MAINTENANCE, text % names, said, plan_uuid=UUID(plan) if plan else None, occasion=occasion)
+
+
+def _occasion(run: MaintenanceRun) -> str:
+    if run.kind == MaintenanceRun.Kind.DRILL:
+        return Event.Occasion.DRILL_FAILED
+    return Event.Occasion.CHECK_FAILED if run.kind in CHECKS else Event.Occasion.UPKEEP_FAILED
 
 
 def _work(run: MaintenanceRun) -> dict[str, Any]:

@@ -217,6 +217,22 @@ class Event(models.Model):
         MAINTENANCE = 5, _("maintenance")
         ACCOUNT = 6, _("account")
 
+    class Occasion(models.TextChoices):
+        """What people may want to be told by a rule (`records.notifying`); an event that is none of these has none."""
+
+        FAILED = "failed", _("a backup or restore failed")
+        MISSED = "missed", _("a run was missed")
+        RECOVERED = "recovered", _("a plan succeeds again")
+        STALE = "stale", _("a plan has no recent backup")
+        QUOTA = "quota", _("a quota is nearly or wholly used")
+        DRILL_FAILED = "drill-failed", _("a restore drill failed")
+        CHECK_FAILED = "check-failed", _("a check failed or is overdue")
+        UPKEEP_FAILED = "upkeep-failed", _("upkeep of a repository failed")
+        STORE_UNREADABLE = "store-unreadable", _("a store cannot be read")
+        CLIENT_OFFLINE = "client-offline", _("an agent does not answer")
+        CLIENT_ONLINE = "client-online", _("an agent is back")
+        SECURITY = "security", _("something about security happened")
+
     time = models.DateTimeField(_("time"), auto_now_add=True, db_index=True)
     level = models.PositiveSmallIntegerField(_("level"), choices=Level.choices)
     topic = models.PositiveSmallIntegerField(_("topic"), choices=Topic.choices)
@@ -224,6 +240,8 @@ class Event(models.Model):
     message = models.TextField(_("message"), blank=True)
     plan_uuid = models.UUIDField(_("plan"), null=True, blank=True, db_index=True)
     job = models.CharField(_("job"), max_length=64, blank=True, db_index=True)
+    occasion = models.CharField(_("occasion"), max_length=24, choices=Occasion.choices, blank=True)
+    client = models.ForeignKey(Client, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("client"))
     is_sent = models.BooleanField(default=False, editable=False)
 
     class Meta:
@@ -349,3 +367,9 @@ class DeletedRuns(models.Model):
 
     def __str__(self) -> str:
         return f"{self.plan_name} {self.month:%Y-%m}"
+
+
+# Models of the same app, which Django finds only here.
+from records.notifying.models import Channel, Delivery, Rule  # noqa: E402
+
+__all__ = ["Channel", "Delivery", "Rule"]

@@ -24,7 +24,8 @@ from storage.models import Endpoint, Tenant
 def tell_presence(sender: Any, client: Client, online: bool, **_extra: Any) -> None:
     level = Event.Level.SUCCESS if online else Event.Level.WARNING
     title = _("%(client)s is back") if online else _("%(client)s does not answer")
-    emit(level, Event.Topic.CLIENT, title % {"client": client.hostname})
+    occasion = Event.Occasion.CLIENT_ONLINE if online else Event.Occasion.CLIENT_OFFLINE
+    emit(level, Event.Topic.CLIENT, title % {"client": client.hostname}, client=client, occasion=occasion)
 
 
 @receiver(client_cut_off)
@@ -45,7 +46,7 @@ def end_jobs(sender: Any, client: Client, reason: str, knows_shared: bool, **_ex
         if knows_shared:
             shared = _("It also knows the login to the broker that agents share: change that password.")
             reason = f"{reason} {shared}"
-        emit(Event.Level.WARNING, Event.Topic.CLIENT, title, reason)
+        emit(Event.Level.WARNING, Event.Topic.CLIENT, title, reason, client=client, occasion=Event.Occasion.SECURITY)
 
 
 def _tenants_seen(model: type[JobRecord], client: Client) -> set[str]:
@@ -64,14 +65,16 @@ def tell_sharing(sender: Any, sharing: Sharing, **_extra: Any) -> None:
         else:
             message = _("%(reason)s. A stolen host could read other clients' queues; docs/operating.md says what Redis needs.")
             title = _("All agents share one login to the broker")
-            emit(Event.Level.ERROR, Event.Topic.GENERAL, title, message % {"reason": sharing.label})
+            said = message % {"reason": sharing.label}
+            emit(Event.Level.ERROR, Event.Topic.GENERAL, title, said, occasion=Event.Occasion.SECURITY)
 
 
 @receiver(cut_off_waits)
 def tell_waiting(sender: Any, number: int, **_extra: Any) -> None:
     with override(settings.LANGUAGE_CODE):
         title = _("The login of client %(number)d to the broker ends later") % {"number": number}
-        emit(Event.Level.ERROR, Event.Topic.CLIENT, title, _("Redis does not answer; the server goes on trying."))
+        message = _("Redis does not answer; the server goes on trying.")
+        emit(Event.Level.ERROR, Event.Topic.CLIENT, title, message, occasion=Event.Occasion.SECURITY)
 
 
 @receiver(heartbeat_received)

@@ -6,6 +6,7 @@ from accounts.housekeeping import delete_expired
 from records.adopting import sync_all_records
 from records.housekeeping import delete_old_events
 from records.maintenance import run_maintenance
+from records.notifying.sending import send_due
 from records.upkeep import request_due_maintenance
 from records.verifying import delete_old_checks, request_due_checks
 
@@ -25,6 +26,11 @@ def verify() -> None:
 @shared_task(name="records.sync_records")
 def sync_records_task() -> None:
     sync_all_records()
+
+
+@shared_task(name="records.notify")
+def notify() -> None:
+    send_due()
 
 
 @shared_task(name="records.housekeep")

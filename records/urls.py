@@ -8,11 +8,15 @@ from records.adopting_api import AdoptView
 from records.api import BackupRecordViewSet, RecoveryRecordViewSet
 from records.check_api import CheckViewSet
 from records.drill_api import DrillRecordViewSet
+from records.notifying.api import ChannelViewSet, DeliveryViewSet, RuleViewSet
 
 router = Router()
 router.register("record/backup", BackupRecordViewSet, basename="backup-record")
 router.register("record/recovery", RecoveryRecordViewSet, basename="recovery-record")
 router.register("record/drill", DrillRecordViewSet, basename="drill-record")
+router.register("notification/channel", ChannelViewSet, basename="notification-channel")
+router.register("notification/rule", RuleViewSet, basename="notification-rule")
+router.register("notification/delivery", DeliveryViewSet, basename="notification-delivery")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     *router.urls,

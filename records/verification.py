@@ -120,4 +120,5 @@ def note_check(run: MaintenanceRun, found: CheckReport, parts: Sequence[int]) ->
             "days": settings.VERIFY_DATA_DAYS,
         }
         reason = _("Checks may read %(limit)d GiB a day from its store; raise BACKUPCENTER_VERIFY_GIB_PER_DAY.")
-        emit(Event.Level.WARNING, Event.Topic.MAINTENANCE, title, reason % {"limit": settings.VERIFY_GIB_PER_DAY})
+        said = reason % {"limit": settings.VERIFY_GIB_PER_DAY}
+        emit(Event.Level.WARNING, Event.Topic.MAINTENANCE, title, said, occasion=Event.Occasion.CHECK_FAILED)

@@ -43,7 +43,7 @@ def require_admissible(endpoint: Endpoint) -> None:
     host, _port = split_address(endpoint.address)
     if host.rstrip(".").lower() in METADATA_NAMES:
         raise AddressRefused(_("No store is spoken to at %(host)s, the name of a cloud's metadata service.") % {"host": host})
-    for address in _resolve(host):
+    for address in resolve(host):
         admit(address)
 
 
@@ -84,7 +84,8 @@ def _code_directories() -> list[Path]:
     return [path.resolve() for path in (*rooms, Path(settings.STATIC_ROOT), *map(Path, settings.STATICFILES_DIRS))]
 
 
-def _resolve(host: str) -> list[str]:
+def resolve(host: str) -> list[str]:
+    """Return the IP addresses that a host's name stands for now; none if it stands for none."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

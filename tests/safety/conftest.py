@@ -22,6 +22,7 @@ from jobs.recovery import request_recovery
 from records.events import emit
 from records.maintenance import request_maintenance
 from records.models import BackupRecord, DeletedBackup, DrillRecord, Event, MaintenanceRun, RecoveryRecord, State
+from records.notifying.models import Channel, Delivery, Rule
 from tests.factories import agent_token, make_plan, make_record
 
 # Who asks. The last of them hold credentials that do not count any more.
@@ -42,6 +43,7 @@ class World:
     event: Event
     run: MaintenanceRun
     drill: DrillRecord
+    delivery: Delivery
     join_token: JoinToken
     entry: AuditEntry
     authorization: dict[str, str]
@@ -61,6 +63,9 @@ class World:
             "/api/record/recovery/<pk>": str(self.recovery.pk),
             "/api/record/drill/<pk>": str(self.drill.pk),
             "/api/auditreport/<month>": "2026-01",
+            "/api/notification/channel/<pk>": str(self.delivery.channel.pk),
+            "/api/notification/rule/<pk>": str(self.delivery.rule.pk),
+            "/api/notification/delivery/<pk>": str(self.delivery.pk),
             "/api/agent/job/<job>": self.record.job,
         }
         if "<" not in route:
@@ -94,6 +99,7 @@ def world(db: None, account: Callable[[str], User], tmp_path: Path) -> World:
         event=Event.objects.latest("pk"),
         run=run,
         drill=DrillRecord.objects.create(plan_uuid=plan.uuid, plan_name=plan.backup_name, state=State.SUCCESS),
+        delivery=_delivery(),
         join_token=JoinToken.issue(plan.client)[0],
         entry=AuditEntry.objects.create(actor="stranger", action="login", via="api", outcome="done"),
         authorization={
@@ -107,6 +113,13 @@ def world(db: None, account: Callable[[str], User], tmp_path: Path) -> World:
             "forged token": f"Bearer {'0' * 64}",
         },
     )
+
+
+def _delivery() -> Delivery:
+    # A port at which nothing listens.
+    channel = Channel.objects.create(name="staff", address="json://127.0.0.1:1")
+    rule = Rule.objects.create(name="all", occasions=["failed"])
+    return Delivery.objects.create(channel=channel, rule=rule, event=Event.objects.latest("pk"), due_at=timezone.now())
 
 
 def _joined(hostname: str) -> tuple[Any, str]:

@@ -99,6 +99,19 @@ API: dict[str, str | Account] = {
     "GET /api/record/drill/<pk>": VIEWER,
     "GET /api/auditreport": ADMINISTRATOR,
     "GET /api/auditreport/<month>": ADMINISTRATOR,
+    "GET /api/notification/channel": ADMINISTRATOR,
+    "POST /api/notification/channel": ADMINISTRATOR,
+    "GET /api/notification/channel/<pk>": ADMINISTRATOR,
+    "PUT /api/notification/channel/<pk>": ADMINISTRATOR,
+    "DELETE /api/notification/channel/<pk>": ADMINISTRATOR,
+    "POST /api/notification/channel/<pk>/test": ADMINISTRATOR,
+    "GET /api/notification/rule": ADMINISTRATOR,
+    "POST /api/notification/rule": ADMINISTRATOR,
+    "GET /api/notification/rule/<pk>": ADMINISTRATOR,
+    "PUT /api/notification/rule/<pk>": ADMINISTRATOR,
+    "DELETE /api/notification/rule/<pk>": ADMINISTRATOR,
+    "GET /api/notification/delivery": ADMINISTRATOR,
+    "GET /api/notification/delivery/<pk>": ADMINISTRATOR,
     "POST /api/agent/join": ANYBODY,
     "POST /api/agent/login": AGENT,
     "POST /api/agent/heartbeat": AGENT,
@@ -140,6 +153,9 @@ PAGES = {
     # The trash, which nobody empties by hand.
     "records_deletedbackup": Pages(look=VIEWER),
     "records_recoveryrecord": Pages(look=VIEWER, delete=OPERATOR),
+    "records_channel": Pages(look=ADMINISTRATOR, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
+    "records_rule": Pages(look=ADMINISTRATOR, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
+    "records_delivery": Pages(look=ADMINISTRATOR),
     "records_event": Pages(look=VIEWER),
     "records_maintenancerun": Pages(look=VIEWER, delete=OPERATOR),
     "django_celery_beat_periodictask": Pages(look=ADMINISTRATOR),
@@ -165,6 +181,7 @@ ACTIONS = {
     "records_backuprecord.lift_hold": ADMINISTRATOR,
     "records_deletedbackup.undelete": OPERATOR,
     "records_recoveryrecord.cancel": OPERATOR,
+    "records_channel.send_test": ADMINISTRATOR,
 }
 
 CONSOLE = {

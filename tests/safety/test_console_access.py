@@ -65,6 +65,9 @@ def row(world: World, browsers: dict[str, Browser]) -> Any:
         "jobs_plandrill": world.plan.drill,
         "records_drillrecord": world.drill,
         "records_event": world.event,
+        "records_channel": world.delivery.channel,
+        "records_rule": world.delivery.rule,
+        "records_delivery": world.delivery,
         "records_maintenancerun": world.run,
         "django_celery_beat_periodictask": world.plan.periodic_task,
     }
