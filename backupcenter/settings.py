@@ -138,6 +138,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "backupcenter.caching.keep_no_answers",
+    "backupcenter.metrics.latency.measure",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -380,12 +381,28 @@ DRILL_GIB = _count("DRILL_GIB", 100)
 DRILL_SAMPLE_MIB = _count("DRILL_SAMPLE_MIB", 1024)
 DRILL_COMMAND_S = _count("DRILL_COMMAND", 600)
 
+# Opens /metrics to whoever has it; empty: only accounts' tokens do.
+METRICS_TOKEN = _text("METRICS_TOKEN")
+# The web processes of one machine then share their histograms there; prometheus_client reads the variable itself.
+METRICS_ARE_SHARED = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+
+# "line" for people, "json" for programs.
+LOG_FORMAT = _text("LOG_FORMAT", "line")
+if LOG_FORMAT not in ("line", "json"):
+    raise ImproperlyConfigured("BACKUPCENTER_LOG_FORMAT must be line or json")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+        },
+    },
     "filters": {"redaction": {"()": "backupcenter.logs.Redaction"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redaction"]}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["redaction"]}},
     "root": {"handlers": ["console"], "level": _text("LOG_LEVEL", "INFO")},
     # A line for each of the ticks, which come every second, would bury everything else.
     "loggers": {

@@ -11,6 +11,7 @@ from django.views.generic import RedirectView
 
 from backupcenter.api.documents import SchemaView, SwaggerView
 from backupcenter.api.errors import unknown_route
+from backupcenter.metrics.views import show_metrics
 
 
 class WithSlash(RedirectView):
@@ -31,6 +32,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     re_path(r"^admin(?:/.*[^/])?$", WithSlash.as_view()),
     path("admin/", admin.site.urls),
+    path("metrics", show_metrics, name="metrics"),
     path("", include("accounts.urls")),
     path("api/", include("storage.urls")),
     path("api/", include("clients.urls")),
