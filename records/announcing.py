@@ -31,7 +31,8 @@ def tell_quota(sender: Any, tenant: Tenant, percent: int, **_extra: Any) -> None
     title = _("Tenant %(tenant)s uses %(percent)d %% of its quota") % {"tenant": tenant, "percent": percent}
     message = _("%(used)s of %(quota)s. Backups that do not fit fail before they start: raise the quota, or let backups go sooner.")
     sizes = {"used": filesizeformat(tenant.used or 0), "quota": filesizeformat(tenant.quota or 0)}
-    emit(Event.Level.ERROR if percent >= WARNED_AT[-1] else Event.Level.WARNING, Event.Topic.STORAGE, title, message % sizes)
+    level = Event.Level.ERROR if percent >= WARNED_AT[-1] else Event.Level.WARNING
+    emit(level, Event.Topic.STORAGE, title, message % sizes, occasion=Event.Occasion.QUOTA)
 
 
 @receiver(post_save, sender=User)

@@ -223,7 +223,6 @@ class Event(models.Model):
         FAILED = "failed", _("a backup or restore failed")
         MISSED = "missed", _("a run was missed")
         RECOVERED = "recovered", _("a plan succeeds again")
-        STALE = "stale", _("a plan has no recent backup")
         QUOTA = "quota", _("a quota is nearly or wholly used")
         DRILL_FAILED = "drill-failed", _("a restore drill failed")
         CHECK_FAILED = "check-failed", _("a check failed or is overdue")

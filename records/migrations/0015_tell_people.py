@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='event',
             name='occasion',
-            field=models.CharField(blank=True, choices=[('failed', 'a backup or restore failed'), ('missed', 'a run was missed'), ('recovered', 'a plan succeeds again'), ('stale', 'a plan has no recent backup'), ('quota', 'a quota is nearly or wholly used'), ('drill-failed', 'a restore drill failed'), ('check-failed', 'a check failed or is overdue'), ('upkeep-failed', 'upkeep of a repository failed'), ('store-unreadable', 'a store cannot be read'), ('client-offline', 'an agent does not answer'), ('client-online', 'an agent is back'), ('security', 'something about security happened')], max_length=24, verbose_name='occasion'),
+            field=models.CharField(blank=True, choices=[('failed', 'a backup or restore failed'), ('missed', 'a run was missed'), ('recovered', 'a plan succeeds again'), ('quota', 'a quota is nearly or wholly used'), ('drill-failed', 'a restore drill failed'), ('check-failed', 'a check failed or is overdue'), ('upkeep-failed', 'upkeep of a repository failed'), ('store-unreadable', 'a store cannot be read'), ('client-offline', 'an agent does not answer'), ('client-online', 'an agent is back'), ('security', 'something about security happened')], max_length=24, verbose_name='occasion'),
         ),
         migrations.CreateModel(
             name='Rule',
