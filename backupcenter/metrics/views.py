@@ -28,7 +28,7 @@ def _registry() -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(Fleet())
     if settings.METRICS_ARE_SHARED:
-        MultiProcessCollector(registry)
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     else:
         registry.register(LATENCY)
     return registry

@@ -5,7 +5,6 @@ from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from django.utils import timezone
-from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from records.models import Event
