@@ -1,6 +1,7 @@
 """Who is told of an event, and when."""
 
 from datetime import datetime, time, timedelta
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -57,9 +58,9 @@ def due_time(rule: Rule, now: datetime) -> datetime:
     return local.astimezone(now.tzinfo)
 
 
-def clean_rule(rule: Rule) -> dict[str, list[str | Promise]]:
+def clean_rule(rule: Rule) -> dict[str, Any]:
     """Return what is wrong with a rule, by field; its plans' UUIDs are written as the database has them."""
-    errors: dict[str, list[str | Promise]] = {}
+    errors: dict[str, Any] = {}
     named = set(map(str, rule.occasions)) if isinstance(rule.occasions, list) else set()
     if not named or not named <= set(Event.Occasion.values):
         errors["occasions"] = [_("Must name at least one occasion, and none that there is not.")]

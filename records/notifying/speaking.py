@@ -39,14 +39,15 @@ def tell_people(channel: Channel, message: Message) -> None:
         service = service_of(channel)
     except ChannelRefused as error:
         raise NotTold(str(error)) from error
+    shown: str = service.url(privacy=True)  # type: ignore[no-untyped-call]
     with _Heard() as heard:
         try:
             is_told = service.notify(body=message.body, title=message.title, notify_type=TYPES[Event.Level(message.level)])
         except Exception as error:
-            raise NotTold(_masked(type(error).__name__, channel.address, service.url(privacy=True))) from None
+            raise NotTold(_masked(type(error).__name__, channel.address, shown)) from None
     if not is_told:
         said = " ".join(heard.lines) or _("the service did not take the message")
-        raise NotTold(_masked(said, channel.address, service.url(privacy=True)))
+        raise NotTold(_masked(said, channel.address, shown))
 
 
 def post_webhook(channel: Channel, uid: str, payload: dict[str, Any], now: datetime | None = None) -> None:

@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('clients', '0006_remove_client_token_hash'),
-        ('records', '0014_report_to_auditors'),
+        ('records', '0015_note_commands'),
     ]
 
     operations = [
