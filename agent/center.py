@@ -41,6 +41,14 @@ class Refused(CenterError):
     """The attempt does not count any more, or the job is none of this agent's."""
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How the server answers a report. `every_s`: how long the next one may take, 0 if it does not say."""
+
+    cancel: bool
+    every_s: float
+
+
 class Tokens(Protocol):
     """Where the agent's token comes from (`agent.login.Login`)."""
 
@@ -100,12 +108,13 @@ class Center:
         # By the nonce the server knows a claim that is repeated because its answer was lost.
         return self._post(f"job/{job}/claim", {"attempt": attempt, "nonce": os.urandom(16).hex()})
 
-    def report_progress(self, job: str, attempt: int, progress: dict[str, Any]) -> bool:
-        """Renew the lease; return whether the job is to be cancelled. Raises Refused, CenterError."""
+    def report_progress(self, job: str, attempt: int, progress: dict[str, Any]) -> Heard:
+        """Renew the lease; return what the server wants. Raises Refused, CenterError."""
         path, body = f"job/{job}/progress", {"attempt": attempt, "progress": progress}
         # An agent whose token does not count any more has no business going on.
         answer = self._post(path, body, timeout_s=PROGRESS_TIMEOUT_S, retries=NO_RETRIES, refusals=(401, 403, 404, 409))
-        return bool(answer.get("cancel"))
+        every_s = answer.get("report_every_s")
+        return Heard(bool(answer.get("cancel")), float(every_s) if isinstance(every_s, int | float) else 0.0)
 
     def finish(self, job: str, report: dict[str, Any]) -> None:
         """Say how an attempt ended; `report` holds attempt, outcome, error, result, unreadable and commands. Raises as `claim`."""

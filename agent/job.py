@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 
 PACKAGES = Path(__file__).resolve().parent.parent
 
+# How often a job is looked after, and reported unless the server wants that more seldom.
 REPORT_EVERY_S = 2.0
+# No server may have an agent be silent for longer.
+REPORT_SELDOM_S = 60.0
 # How long a child that is not to go on may take to end by itself, and to end after it was told again.
 TERMINATE_AFTER_S = 5.0
 KILL_AFTER_S = 15.0
@@ -150,6 +153,7 @@ class _Attempt:
         self._ended = "crashed", "it was not begun"
         self._ending_since: float | None = None
         self._repository = ""
+        self._report_due = 0.0
 
     def run(self, specification: dict[str, Any]) -> dict[str, Any] | None:
         """Return the report of the outcome, None if the server does not want any."""
@@ -280,8 +284,12 @@ class _Attempt:
 
     def tell_progress(self) -> bool:
         """Report and return whether the job is to be cancelled. Raises Refused, CenterError."""
-        return self._center.report_progress(self._job, self._attempt, self._observed.progress)
+        heard = self._center.report_progress(self._job, self._attempt, self._observed.progress)
+        # A little less: looking comes in steps, of which the one that is just due is not to be missed.
+        self._report_due = time.monotonic() + min(heard.every_s, REPORT_SELDOM_S) - REPORT_EVERY_S / 2
+        return heard.cancel
 
+<<<<<<< HEAD
     def _look(self) -> None:
         """Report, and note whether the attempt counts and is to go on."""
         self._due = time.monotonic() + REPORT_EVERY_S
@@ -289,6 +297,12 @@ class _Attempt:
             return
         try:
             self._is_cancelled |= self.tell_progress()
+=======
+    def _goes_on(self, child: "subprocess.Popen[str]") -> bool:
+        """Report if it is time, and see to the child's end if it is to end; False: the attempt does not count any more."""
+        try:
+            cancel = time.monotonic() >= self._report_due and self.tell_progress()
+>>>>>>> 14c1eed (Start, claim and finish jobs with a fraction of the queries; read long lists by index; pace reports by how many jobs run)
         except Refused:
             self._is_wanted = False
         except CenterError as error:

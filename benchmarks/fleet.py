@@ -1,6 +1,7 @@
 """What a fleet costs one server: starts, progress, lists and listeners, with simulated agents that speak the real protocol.
 
     python benchmarks/fleet.py [--only PART …] [--agents N] [--plans N] [--records N] [--rate N] [--seconds N] [--listeners N]
+        [--web N]
 
 A real server runs here (PostgreSQL, Redis, web, beat, a control worker) over a database that is filled first; agents and listeners
 share its processors, and what each program used of them is told apart. `--database URL` takes a database of this machine that an
@@ -39,6 +40,7 @@ def main() -> None:
         "rate": 100,
         "seconds": 60,
         "listeners": 2000,
+        "web": 1,
     }.items():
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default: {default}")
     parser.add_argument("--times", type=int, default=30, metavar="N", help="how often each list is asked for (default: 30)")
@@ -49,7 +51,7 @@ def main() -> None:
         if not arguments.database:
             sizes = (f"--{name}={getattr(arguments, name)}" for name in ("agents", "plans", "records"))
             server.python("benchmarks.simulation.population", *sizes)
-        server.start_all()
+        server.start_all(arguments.web)
         results = {part: _measure(part, server, arguments) for part in PARTS if part in arguments.only}
     kept = {name: value for name, value in vars(arguments).items() if name not in ("json", "database", "only")}
     write_results("fleet", arguments.json, options=kept, **results)

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from backupcenter.api.reading import validated
 from clients.authentication import AgentAuthentication, IsAgent, authenticated_client, authenticated_login
 from clients.compatibility import REPLACING_PROTOCOL, require_supported, told_protocol
 from clients.joining import join
@@ -85,9 +86,7 @@ class HeartbeatView(APIView):
 
     @extend_schema(operation_id="agent_heartbeat", request=HeartbeatSerializer, responses={200: HeartbeatAnswerSerializer})
     def post(self, request: Request) -> Response:
-        form = HeartbeatSerializer(data=request.data)
-        form.is_valid(raise_exception=True)
-        login, said = authenticated_login(request), form.validated_data
+        login, said = authenticated_login(request), validated(HeartbeatSerializer, request.data)
         broker_refused = said.pop("broker_refused")
         if broker_refused:
             mend_login(login.client)

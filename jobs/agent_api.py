@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from backupcenter.api.reading import validated
 from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
 from clients.compatibility import told_protocol
 from jobs.claiming import hand_over
@@ -27,6 +28,7 @@ from jobs.reports import (
 )
 from records.lifecycle import find_job, finish_job, report_progress
 from records.models import JobRecord
+from records.pacing import report_interval
 from storage.admission import trust_in
 
 JOB = OpenApiParameter("job", str, OpenApiParameter.PATH, description="Name of the job, like backup-12.")
@@ -60,16 +62,14 @@ class JobView(APIView):
     # Records and events tell of it.
     is_audited = False
 
-    def find(self, request: Request, job: str) -> JobRecord:
-        record = find_job(authenticated_client(request), job)
+    def find(self, request: Request, job: str, *, briefly: bool = False) -> JobRecord:
+        record = find_job(authenticated_client(request), job, briefly=briefly)
         if record is None:
             raise Http404(_("There is no such job."))
         return record
 
     def read(self, request: Request, form: type[AttemptSerializer]) -> dict[str, Any]:
-        said = form(data=request.data)
-        said.is_valid(raise_exception=True)
-        return dict(said.validated_data)
+        return validated(form, request.data)
 
 
 class ClaimView(JobView):
@@ -85,10 +85,10 @@ class ProgressView(JobView):
     @extend_schema(operation_id="agent_progress", parameters=[JOB], request=ProgressSerializer, responses=ProgressAnswerSerializer)
     def post(self, request: Request, job: str) -> Response:
         """Renew the lease; the answer says whether to cancel."""
-        record = self.find(request, job)
+        record = self.find(request, job, briefly=True)
         said = self.read(request, ProgressSerializer)
         cancel = report_progress(record, said["attempt"], said["progress"])
-        return Response({"cancel": cancel, "lease_s": settings.JOB_LEASE_S})
+        return Response({"cancel": cancel, "lease_s": settings.JOB_LEASE_S, "report_every_s": report_interval()})
 
 
 class FinishView(JobView):

@@ -5,7 +5,8 @@ one that comes twice does no harm, and while Redis is away offers wait for the w
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
@@ -25,14 +26,49 @@ log = logging.getLogger(__name__)
 RUN_JOB = "agent.run_job"
 
 
-def launch_backup(
-    plan: BackupPlan, *, scheduled_at: datetime | None = None, is_late: bool = False, not_before: datetime | None = None
-) -> BackupRecord | None:
-    """Start a run of the plan and return its record; None if another scheduler has started this very run.
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A run that is to start. `scheduled_at`: the fire that asks for it, None if a person does."""
+
+    plan: BackupPlan
+    scheduled_at: datetime | None = None
+    is_late: bool = False
+    not_before: datetime | None = None
+
+
+def launch_backups(launches: Sequence[Launch]) -> list[BackupRecord]:
+    """Start runs and return their records, without those that another scheduler has started already.
 
     A scheduled run is cancelled on the spot, and says so, while an earlier one still waits for its client; a run that does
-    not fit into its tenant's quota has failed before it starts. The caller has the others offered.
+    not fit into its tenant's quota has failed before it starts. The caller has the others offered. Few queries for many runs.
     """
+    uuids = {launch.plan.uuid for launch in launches}
+    waiting = set(BackupRecord.objects.filter(plan_uuid__in=uuids, state=State.QUEUED).values_list("plan_uuid", flat=True))
+    records = []
+    for launch in launches:
+        record = _new_record(launch, is_left_out=launch.scheduled_at is not None and launch.plan.uuid in waiting)
+        if record.state == State.QUEUED:
+            waiting.add(record.plan_uuid)
+        records.append(record)
+    try:
+        with transaction.atomic():
+            BackupRecord.objects.bulk_create(records)
+    except IntegrityError:
+        # Another scheduler has started one of them: which, each by itself tells.
+        return [] if len(launches) == 1 else [record for launch in launches for record in launch_backups([launch])]
+    for record in records:
+        log.info("job=%s plan=%s client=%s state=%s", record.job, record.plan_uuid, record.client_id, State(record.state).name)
+        if record.state == State.CANCELLED:
+            emit(Event.Level.WARNING, Event.Topic.BACKUP, _("Backup %(name)s was left out") % {"name": record}, record.error,
+                 record=record, occasion=Event.Occasion.MISSED)  # fmt: skip
+        if record.state == State.FAILED:
+            emit(Event.Level.ERROR, Event.Topic.BACKUP, _("Backup %(name)s was not started") % {"name": record}, record.error,
+                 record=record, occasion=Event.Occasion.FAILED)  # fmt: skip
+    return records
+
+
+def _new_record(launch: Launch, *, is_left_out: bool) -> BackupRecord:
+    plan = launch.plan
     record = BackupRecord(
         client=plan.client,
         plan_uuid=plan.uuid,
@@ -40,11 +76,11 @@ def launch_backup(
         backup_detail=plan_detail(plan),
         repository=plan.repository,
         needs_protocol=needed_protocol(plan.data),
-        scheduled_at=scheduled_at,
-        is_late=is_late,
-        not_before=not_before,
+        scheduled_at=launch.scheduled_at,
+        is_late=launch.is_late,
+        not_before=launch.not_before,
     )
-    if scheduled_at is not None and BackupRecord.objects.filter(plan_uuid=plan.uuid, state=State.QUEUED).exists():
+    if is_left_out:
         record.state = State.CANCELLED
         record.end_time = timezone.now()
         record.error = _("It was left out, since the run before it still waits for its client.")
@@ -52,18 +88,6 @@ def launch_backup(
         record.state = State.FAILED
         record.end_time = timezone.now()
         record.error = problem
-    try:
-        with transaction.atomic():
-            record.save()
-    except IntegrityError:
-        return None
-    log.info("job=%s plan=%s client=%s state=%s", record.job, plan.uuid, plan.client_id, State(record.state).name)
-    if record.state == State.CANCELLED:
-        emit(Event.Level.WARNING, Event.Topic.BACKUP, _("Backup %(name)s was left out") % {"name": record}, record.error,
-             record=record, occasion=Event.Occasion.MISSED)  # fmt: skip
-    if record.state == State.FAILED:
-        emit(Event.Level.ERROR, Event.Topic.BACKUP, _("Backup %(name)s was not started") % {"name": record}, record.error,
-             record=record, occasion=Event.Occasion.FAILED)  # fmt: skip
     return record
 
 

@@ -39,7 +39,6 @@ class PlanDrillAdmin(ModelAdmin):
     form = PlanDrillForm
     list_display = ["plan", "client", "schedule", "extent", "has_command", "next_at"]
     list_filter = ["extent"]
-    list_select_related = ["plan__client"]
     list_per_page = 25
     search_fields = ["plan__backup_name", "plan__uuid", "plan__client__hostname"]
     fields = ["plan", *CHANGEABLE, "next_at"]
@@ -52,7 +51,7 @@ class PlanDrillAdmin(ModelAdmin):
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PlanDrill]:
-        rows: QuerySet[PlanDrill] = super().get_queryset(request).select_related("plan")
+        rows: QuerySet[PlanDrill] = super().get_queryset(request).select_related("plan__client")
         return rows
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:

@@ -21,7 +21,7 @@ from clients.models import Client
 from engine.errors import EngineError
 from engine.filter import compile_patterns
 from jobs.commands import brings_files, commands_problem
-from jobs.dispatch import launch_backup
+from jobs.dispatch import Launch, launch_backups
 from jobs.drills import drill_of
 from jobs.models import BackupPlan
 from jobs.offering import offer_after_commit
@@ -142,9 +142,9 @@ def run_plan(plan: BackupPlan) -> BackupRecord:
             raise Conflict(_("The backup plan was deleted."))
         if BackupRecord.objects.filter(plan_uuid=plan.uuid, state=State.QUEUED).exists():
             raise Conflict(_("A run of this plan already waits for its client."))
-        record = launch_backup(locked)
+        # Only scheduled runs can have been started by somebody else.
+        (record,) = launch_backups([Launch(locked)])
         offer_after_commit()
-    assert record is not None, "only scheduled runs can be started twice"
     return record
 
 

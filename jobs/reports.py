@@ -82,6 +82,7 @@ class FinishSerializer(AttemptSerializer):
 class ProgressAnswerSerializer(serializers.Serializer[Any]):
     cancel = serializers.BooleanField()
     lease_s = serializers.IntegerField()
+    report_every_s = serializers.FloatField(help_text=_("How long to wait before the next report, at most a third of the lease."))
 
 
 class StoreSerializer(serializers.Serializer[Any]):

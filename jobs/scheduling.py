@@ -7,6 +7,7 @@ not at all: the plan says which, and an event says so.
 
 import hashlib
 import logging
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,11 +17,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from jobs.dispatch import launch_backup
+from jobs.dispatch import Launch, launch_backups
 from jobs.models import BackupPlan, Rounds
 from jobs.offering import offer_jobs
 from jobs.quartz import QuartzExpression
-from jobs.showing import show_next_fire
+from jobs.showing import show_next_fires
 from records.events import emit
 from records.models import Event
 
@@ -78,7 +79,7 @@ def fire_due_plans(now: datetime | None = None) -> int:
                 .filter(paused=False, next_fire_at__lte=moment)
                 .order_by("next_fire_at")[:PLANS_AT_ONCE]
             )
-            started += sum(fire_or_report(plan, moment) for plan in due)
+            started += _fire_together(due, moment)
         if due:
             offer_jobs()
         if len(due) < PLANS_AT_ONCE:
@@ -112,15 +113,29 @@ def notice_clock_put_back(now: datetime | None = None) -> bool:
             # A fire of this very moment is still to come.
             set_next_fire(plan, moment - timedelta(microseconds=1))
             plan.save(update_fields=["next_fire_at"])
-            show_next_fire(plan)
+            show_next_fires([plan])
     return True
 
 
-def fire_or_report(plan: BackupPlan, now: datetime) -> int:
-    """Do as `fire_plan`; one that fails is told and put off, so that it keeps no other plan from firing."""
+def _fire_together(plans: Sequence[BackupPlan], now: datetime) -> int:
+    """Do as `fire_plans`; if it fails, each plan fires by itself, so that one keeps no other from firing."""
+    if not plans:
+        return 0
     try:
         with transaction.atomic():
-            return fire_plan(plan, now)
+            return fire_plans(plans, now)
+    except Exception:
+        log.exception("%d plans cannot fire together", len(plans))
+        for plan in plans:
+            plan.refresh_from_db(fields=["next_fire_at", "fired_at"])
+        return sum(fire_or_report(plan, now) for plan in plans)
+
+
+def fire_or_report(plan: BackupPlan, now: datetime) -> int:
+    """Do as `fire_plans` for one; if it fails it is told and put off."""
+    try:
+        with transaction.atomic():
+            return fire_plans([plan], now)
     except Exception as error:
         log.exception("plan=%s cannot fire", plan.uuid)
         plan.next_fire_at = now + PUT_OFF
@@ -132,22 +147,26 @@ def fire_or_report(plan: BackupPlan, now: datetime) -> int:
         return 0
 
 
-def fire_plan(plan: BackupPlan, now: datetime) -> int:
-    """Start the plan's runs up to `now` and set its next fire; return how many. The caller has locked the plan's row."""
-    started = 0
+def fire_plans(plans: Sequence[BackupPlan], now: datetime) -> int:
+    """Start the plans' runs up to `now` and set their next fires; return how many. The caller has locked the plans' rows."""
+    started = launch_backups([launch for plan in plans for launch in _fire(plan, now)])
+    BackupPlan.objects.bulk_update(plans, ["next_fire_at", "fired_at"])
+    show_next_fires(plans)
+    return len(started)
+
+
+def _fire(plan: BackupPlan, now: datetime) -> Iterator[Launch]:
+    """Yield the runs of a plan up to `now`, and move its fires on; nothing is saved."""
     fire = plan.next_fire_at
     if fire is not None and fire < now - GRACE:
-        started += _make_up(plan, fire, now)
+        yield from _make_up(plan, fire, now)
         plan.fired_at = fire
         fire = None if plan.cron_expression is None else next_fire(plan, now - GRACE)
     while fire is not None and fire <= now:
-        started += launch_backup(plan, scheduled_at=fire, not_before=_not_before(plan, fire, fire)) is not None
+        yield Launch(plan, scheduled_at=fire, not_before=_not_before(plan, fire, fire))
         plan.fired_at = fire
         fire = None if plan.cron_expression is None else next_fire(plan, fire)
     plan.next_fire_at = fire
-    plan.save(update_fields=["next_fire_at", "fired_at"])
-    show_next_fire(plan)
-    return started
 
 
 def _about(plan: BackupPlan) -> dict[str, Any]:
@@ -158,10 +177,9 @@ def _not_before(plan: BackupPlan, fire: datetime, begin: datetime) -> datetime |
     return begin + jitter(plan, fire) if plan.jitter_s else None
 
 
-def _make_up(plan: BackupPlan, first: datetime, now: datetime) -> int:
-    """Deal with the fires from `first` on that were missed by now; return how many runs were started."""
+def _make_up(plan: BackupPlan, first: datetime, now: datetime) -> Iterator[Launch]:
+    """Tell of the fires from `first` on that were missed by now; yield the run that makes up for them, if any is to."""
     missed = _count_fires(plan, first, now - GRACE)
-    runs = plan.misfire == BackupPlan.Misfire.RUN_ONCE
     text = ngettext(
         "Backup plan %(plan)s missed %(count)d run",
         "Backup plan %(plan)s missed %(count)d runs",
@@ -170,9 +188,9 @@ def _make_up(plan: BackupPlan, first: datetime, now: datetime) -> int:
     title = text % {"plan": plan.backup_name, "count": missed}
     log.warning("plan=%s missed=%d first=%s misfire=%s", plan.uuid, missed, first.isoformat(), plan.misfire)
     emit(Event.Level.WARNING, Event.Topic.BACKUP, title, plan.get_misfire_display(), **_about(plan))
-    # What a whole fleet has missed begins as spread as it would have.
-    begin = _not_before(plan, first, now)
-    return int(runs and launch_backup(plan, scheduled_at=first, is_late=True, not_before=begin) is not None)
+    if plan.misfire == BackupPlan.Misfire.RUN_ONCE:
+        # What a whole fleet has missed begins as spread as it would have.
+        yield Launch(plan, scheduled_at=first, is_late=True, not_before=_not_before(plan, first, now))
 
 
 def _count_fires(plan: BackupPlan, first: datetime, until: datetime) -> int:

@@ -1,6 +1,7 @@
 """Plans as the API shows and takes them, and recoveries that are asked for."""
 
 import json
+from functools import cache
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -262,5 +263,11 @@ class _PlanDetailSerializer(PlanSerializer):
 
 def plan_detail(plan: BackupPlan) -> dict[str, Any]:
     """Return the plan as a record remembers it: what the API shows, without what only holds for the moment."""
-    shown: dict[str, Any] = json.loads(json.dumps(_PlanDetailSerializer(plan).data, cls=JSONEncoder))
+    shown: dict[str, Any] = json.loads(json.dumps(_detail_serializer().to_representation(plan), cls=JSONEncoder))
     return shown
+
+
+@cache
+def _detail_serializer() -> _PlanDetailSerializer:
+    """The one serializer of details: to look through the models for its fields takes longer than to use them."""
+    return _PlanDetailSerializer()

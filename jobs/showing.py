@@ -4,6 +4,7 @@ Beat never loads these rows (`jobs.beat`). They are changed by plain updates: sa
 """
 
 import json
+from collections.abc import Sequence
 
 from django_celery_beat.models import ClockedSchedule, PeriodicTask
 
@@ -32,18 +33,17 @@ def show_plan(plan: BackupPlan) -> None:
         plan.save(update_fields=["periodic_task"])
         return
     PeriodicTask.objects.filter(pk=plan.periodic_task.pk).update(**fields)
-    show_next_fire(plan)
+    show_next_fires([plan])
 
 
-def show_next_fire(plan: BackupPlan) -> None:
-    """Note the plan's next fire in its row."""
-    if plan.periodic_task_id is None:
-        return
-    rows = PeriodicTask.objects.filter(pk=plan.periodic_task_id)
-    if plan.next_fire_at is None:
-        rows.update(enabled=False)
-    else:
-        ClockedSchedule.objects.filter(periodictask__in=rows).update(clocked_time=plan.next_fire_at)
+def show_next_fires(plans: Sequence[BackupPlan]) -> None:
+    """Note the plans' next fires in their rows. As many queries for a hundred plans as for one."""
+    fires = {plan.periodic_task_id: plan.next_fire_at for plan in plans if plan.periodic_task_id is not None}
+    rows = PeriodicTask.objects.filter(pk__in=fires)
+    rows.filter(pk__in=[key for key, fire in fires.items() if fire is None]).update(enabled=False)
+    going_on = rows.filter(pk__in=[key for key, fire in fires.items() if fire is not None], clocked__isnull=False)
+    clocks = [ClockedSchedule(pk=clocked, clocked_time=fires[key]) for key, clocked in going_on.values_list("pk", "clocked")]
+    ClockedSchedule.objects.bulk_update(clocks, ["clocked_time"])
 
 
 def hide_plan(plan: BackupPlan) -> None:

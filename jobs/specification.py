@@ -8,6 +8,7 @@ from django.conf import settings
 
 from jobs.commands import commands_for_agent
 from records.models import BackupRecord, JobRecord, RecoveryRecord
+from storage.models import Repository
 
 
 def job_specification(record: JobRecord) -> dict[str, Any]:
@@ -15,7 +16,7 @@ def job_specification(record: JobRecord) -> dict[str, Any]:
     assert isinstance(record, BackupRecord | RecoveryRecord)
     backup = record if isinstance(record, BackupRecord) else record.backup_record
     assert backup is not None, "a backup record with an active recovery cannot be deleted"
-    repository = backup.repository
+    repository = Repository.objects.select_related("tenant__endpoint").get(pk=backup.repository_id)
     credentials = repository.tenant.agent_credentials
     common = {
         "job": record.job,

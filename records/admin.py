@@ -40,6 +40,7 @@ from records.display import (
 )
 from records.legal_hold_admin import LegalHoldActions
 from records.models import BackupRecord, DeletedBackup, Event, JobRecord, MaintenanceRun, RecoveryRecord, State
+from records.searching import search_records
 from records.slots import explain_waiting
 
 # Every state has its place, if no colour: of one that is missing the list would show the number.
@@ -209,7 +210,8 @@ class BackupRecordAdmin(JobRecordAdmin, LegalHoldActions):
         "shown_error",
     ]
     list_display_links = ["id", "plan_name"]
-    search_fields = ["plan_name", "plan_uuid", "client__hostname", "snapshot", "error"]
+    search_fields = ["plan_name", "error"]
+    search_help_text = _("Words of the plan's name, the client or the error; the plan's UUID; the beginning of a snapshot's id.")
     actions = ["cancel", "place_hold", "lift_hold"]
     delete = staticmethod(delete_backup_record)
     fieldsets = [
@@ -224,6 +226,9 @@ class BackupRecordAdmin(JobRecordAdmin, LegalHoldActions):
 
     def get_urls(self) -> list[URLPattern]:
         return [*_own_pages(self, {"browse": browse, "find": find_files, "differences": differences}), *super().get_urls()]
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
+        return search_records(queryset, search_term), False
 
     @admin.display(description=_("plan"))
     def plan(self, record: BackupRecord) -> str:

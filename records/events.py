@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
@@ -41,6 +41,8 @@ PROGRESS_INTERVAL_S = 1.0
 # An event that is older than this and not sent never will be by the process that stored it.
 UNSENT_AFTER = timedelta(seconds=10)
 SENT_AT_ONCE = 500
+# So long a sender in the background gathers events.
+GROUP_S = 0.05
 # After a failure Redis is left alone for this long: a job's reports must not each wait for a timeout.
 REDIS_REST_S = 5.0
 REDIS_TIMEOUT_S = 1.0
@@ -118,6 +120,36 @@ def _send(events: list[Event]) -> None:
     The log has one counter, which only one can lock: what other threads of this process are about to send goes with it.
     """
     _outgoing.extend(events)
+    if _sender_has_begun.is_set():
+        _has_outgoing.set()
+    else:
+        _send_outgoing()
+
+
+def send_in_background() -> None:
+    """Have a thread of this process send its events, in groups: for a process whose requests are not to wait for that.
+
+    What it has not sent when the process ends is left to `send_unsent`.
+    """
+    if not _sender_has_begun.is_set():
+        _sender_has_begun.set()
+        threading.Thread(target=_keep_sending, name="sending events", daemon=True).start()
+
+
+def _keep_sending() -> None:
+    while True:
+        _has_outgoing.wait()
+        _has_outgoing.clear()
+        try:
+            _send_outgoing()
+        except DatabaseError:
+            log.exception("events not sent; the watchdog will")
+        finally:
+            connection.close()
+        time.sleep(GROUP_S)
+
+
+def _send_outgoing() -> None:
     with _sending:
         events = [_outgoing.popleft() for _ in range(len(_outgoing))]
         if not events:
@@ -175,6 +207,8 @@ def _publisher() -> _Publisher:
 
 _outgoing: deque[Event] = deque()
 _sending = threading.Lock()
+_sender_has_begun = threading.Event()
+_has_outgoing = threading.Event()
 
 _progress_sent: dict[str, float] = {}
 _progress_lock = threading.Lock()

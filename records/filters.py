@@ -18,7 +18,8 @@ def by_since(rows: QuerySet[Any], name: str, value: int) -> QuerySet[Any]:
 
 
 def by_until(rows: QuerySet[Any], name: str, value: int) -> QuerySet[Any]:
-    return rows.filter(queued_at__lte=datetime.fromtimestamp(value, UTC))
+    # By the column that narrows: by number, all rows that are newer would be read first.
+    return rows.filter(queued_at__lte=datetime.fromtimestamp(value, UTC)).order_by("-queued_at", "-pk")
 
 
 class SecondsFilter(filters.NumberFilter):
@@ -53,7 +54,8 @@ class ClientFilter(filters.CharFilter):
 class RecordFilter(filters.FilterSet):
     """By state, client and time. Times are Unix seconds of when the job was queued."""
 
-    state = filters.MultipleChoiceFilter(choices=State.choices, help_text=_("May be repeated."))
+    # Not distinct: no row is found twice by a column of its own, and whole rows would be sorted to see that.
+    state = filters.MultipleChoiceFilter(choices=State.choices, distinct=False, help_text=_("May be repeated."))
     client = ClientFilter(method="by_client", help_text=_("The client's IPv4 or IPv6 address, in any form of a path's key."))
     since = SecondsFilter(method=by_since, min_value=0, max_value=MAX_TIME)
     until = SecondsFilter(method=by_until, min_value=0, max_value=MAX_TIME)

@@ -14,7 +14,7 @@ lease that ran out: whoever held it may come back.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -58,6 +58,10 @@ _BACKUP_COUNTS = {
     "bytes_added": "bytes_added",
     "bytes_stored": "bytes_stored",
 }
+_LONG_FIELDS: dict[type[JobRecord], tuple[str, ...]] = {
+    BackupRecord: ("backup_detail", "unreadable", "error", "progress"),
+    RecoveryRecord: ("backup_record_detail", "recovery_data", "unreadable", "error", "progress"),
+}
 _RECOVERY_COUNTS = {name: name for name in ("files_restored", "files_skipped", "files_verified", "bytes_restored")}
 
 
@@ -67,13 +71,20 @@ class StaleAttempt(Conflict):
     default_detail = gettext_lazy("This attempt at the job does not count any more.")
 
 
-def find_job(client: Client, job: str) -> JobRecord | None:
-    """Return the record of a job of the client's, None if there is no such job (or it is another's)."""
+def find_job(client: Client, job: str, *, briefly: bool = False) -> JobRecord | None:
+    """Return the record of a job of the client's, None if there is no such job (or it is another's).
+
+    `briefly`: without what reports of its progress have no use for.
+    """
     kind, _dash, number = job.partition("-")
     model = KINDS.get(kind)
     if model is None or not number.isascii() or not number.isdigit() or len(number) > 18:
         return None
-    return model.objects.filter(pk=int(number), client=client).first()
+    rows = model.objects.filter(pk=int(number), client=client)
+    record = (rows.defer(*_LONG_FIELDS[model]) if briefly else rows).first()
+    if record is not None:
+        record.client = client
+    return record
 
 
 def claim_job(record: JobRecord, attempt: int, nonce: str = "") -> None:
@@ -83,18 +94,18 @@ def claim_job(record: JobRecord, attempt: int, nonce: str = "") -> None:
     job is not queued as that attempt, or not offered, Conflict as long as another run of the same plan goes on.
     """
     now = timezone.now()
-    with transaction.atomic():
+    said = {"state": State.RUNNING, "start_time": now, "lease_until": _lease(now), "progress": None, "error": "",
+            "claim_nonce": nonce}  # fmt: skip
+    # Whoever fails here fails as a whole, so that a savepoint would be for nothing.
+    with transaction.atomic(savepoint=False):
         if isinstance(record, BackupRecord) and _runs_already(record):
             raise Conflict(_("Another run of this backup plan has not ended yet."))
-        if nonce and _rows(record, State.RUNNING, attempt).filter(claim_nonce=nonce).update(lease_until=_lease(now)):
-            record.refresh_from_db()
-            return
-        claimed = _rows(record, State.QUEUED, attempt).filter(offered_at__isnull=False).update(
-            state=State.RUNNING, start_time=now, lease_until=_lease(now), progress=None, error="", claim_nonce=nonce
-        )
-        if not claimed:
+        if not _rows(record, State.QUEUED, attempt).filter(offered_at__isnull=False).update(**said):
+            if nonce and _rows(record, State.RUNNING, attempt).filter(claim_nonce=nonce).update(lease_until=_lease(now)):
+                record.refresh_from_db()
+                return
             raise StaleAttempt
-        record.refresh_from_db()
+        _note(record, said)
         _tell(record, Event.Level.INFO, _("started"))
 
 
@@ -104,9 +115,9 @@ def report_progress(record: JobRecord, attempt: int, progress: dict[str, Any]) -
     said: dict[str, Any] = {"lease_until": _lease(now), "progress": progress}
     if not _rows(record, State.RUNNING, attempt).update(**said):
         _take_back(record, attempt, said)
-    record.refresh_from_db(fields=["cancel_requested", "state", "attempt"])
-    record.progress = progress
+    _note(record, {**said, "state": State.RUNNING, "attempt": attempt})
     emit_progress(record)
+    # As it was when the record was read: what was asked for since is in the next answer.
     return record.cancel_requested
 
 
@@ -139,24 +150,25 @@ def finish_job(
     if isinstance(record, BackupRecord):
         fields["snapshot"] = given.get("snapshot_id") or ""
         fields["hold_until"] = hold_until(record.backup_detail, now) if state in (State.SUCCESS, State.WARNINGS) else None
+    fields |= {
+        "state": state,
+        "attempt": attempt,
+        "end_time": now,
+        "lease_until": None,
+        "progress": None,
+        "error": error,
+        "duration_s": given.get("duration_s"),
+        "unreadable": (unreadable or [])[:UNREADABLE_KEPT],
+        "commands": (commands or [])[:COMMANDS_KEPT],
+    }
     with transaction.atomic():
-        finished = _all_rows(record).filter(Q(state=State.RUNNING, attempt=attempt) | _lost_to_time(attempt)).update(
-            state=state,
-            attempt=attempt,
-            end_time=now,
-            lease_until=None,
-            progress=None,
-            error=error,
-            duration_s=given.get("duration_s"),
-            unreadable=(unreadable or [])[:UNREADABLE_KEPT],
-            commands=(commands or [])[:COMMANDS_KEPT],
-            **fields,
-        )
-        record.refresh_from_db()
-        if not finished:
+        rows = _all_rows(record).filter(Q(state=State.RUNNING, attempt=attempt) | _lost_to_time(attempt))
+        if not rows.update(**fields):
+            record.refresh_from_db()
             if record.attempt == attempt and record.state == state:
                 return
             raise StaleAttempt
+        _note(record, fields)
         level = {
             State.SUCCESS: Event.Level.SUCCESS,
             State.WARNINGS: Event.Level.WARNING,
@@ -310,6 +322,12 @@ def _lost_to_time(attempt: int) -> Q:
     """Match a job whose attempt was lost since its lease ran out, and whose next attempt nobody has claimed."""
     waiting = Q(state=State.QUEUED, attempt=attempt + 1) | Q(state=State.LOST, attempt=attempt)
     return waiting & Q(lease_until__isnull=False)
+
+
+def _note(record: JobRecord, said: Mapping[str, Any]) -> None:
+    """Have the record say what its row was just given; to read it again would cost as much as all the rest."""
+    for name, value in said.items():
+        setattr(record, name, value)
 
 
 def _all_rows(record: JobRecord) -> Any:

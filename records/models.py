@@ -37,7 +37,10 @@ class JobRecord(models.Model):
     # Why it waits, as a sentence without its end; known once `records.slots.explain_waiting` has looked.
     waits_for: str | None = None
 
-    client = models.ForeignKey(Client, models.SET_NULL, null=True, related_name="%(class)ss", verbose_name=_("client"))
+    # Their indexes by client and number serve for the client alone too.
+    client = models.ForeignKey(
+        Client, models.SET_NULL, null=True, db_index=False, related_name="%(class)ss", verbose_name=_("client")
+    )
     state = models.PositiveSmallIntegerField(_("state"), choices=State.choices, default=State.QUEUED)
     attempt = models.PositiveIntegerField(_("attempt"), default=1)
     # Of the attempts so far, which then do not count as lost.
@@ -96,7 +99,7 @@ class BackupRecord(JobRecord):
 
     KIND = "backup"
 
-    plan_uuid = models.UUIDField(_("plan"), db_index=True)
+    plan_uuid = models.UUIDField(_("plan"))
     plan_name = models.CharField(_("plan name"), max_length=255)
     backup_detail = models.JSONField(_("the plan as it was"))
     repository = models.ForeignKey(Repository, models.PROTECT, related_name="backups", verbose_name=_("repository"))
@@ -137,7 +140,9 @@ class BackupRecord(JobRecord):
             models.Index(fields=["state", "-id"], name="backup_by_state"),
             models.Index(fields=["queued_at"], name="backup_by_time"),
             models.Index(fields=["hold_until"], name="backup_held", condition=Q(hold_until__isnull=False)),
-            models.Index(fields=["state", "lease_until"], name="backup_active", condition=Q(state__in=[1, 2])),
+            # Not by lease: each report would then have to be entered in every index of the row.
+            models.Index(fields=["state"], name="backup_at_work", condition=Q(state__in=[1, 2])),
+            models.Index(fields=["end_time"], name="backup_failed", condition=Q(state__in=[3, 6])),
             models.Index(fields=["deleted_at"], name="backup_deleted", condition=Q(deleted_at__isnull=False)),
         ]
 
@@ -192,7 +197,7 @@ class RecoveryRecord(JobRecord):
         indexes = [
             models.Index(fields=["client", "-id"], name="recovery_by_client"),
             models.Index(fields=["queued_at"], name="recovery_by_time"),
-            models.Index(fields=["state", "lease_until"], name="recovery_active", condition=Q(state__in=[1, 2])),
+            models.Index(fields=["state"], name="recovery_at_work", condition=Q(state__in=[1, 2])),
         ]
 
     def __str__(self) -> str:
@@ -247,7 +252,10 @@ class Event(models.Model):
         verbose_name = _("event")
         verbose_name_plural = _("events")
         ordering = ["-pk"]
-        indexes = [models.Index(fields=["time"], name="event_unsent", condition=Q(is_sent=False))]
+        indexes = [
+            models.Index(fields=["time"], name="event_unsent", condition=Q(is_sent=False)),
+            models.Index(fields=["level", "-id"], name="event_by_level"),
+        ]
 
     def __str__(self) -> str:
         return self.title

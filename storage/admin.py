@@ -15,6 +15,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminPasswordWidget
 
@@ -257,7 +258,8 @@ class RepositoryAdmin(ModelAdmin):
     """Repositories. Plans make them; without its password, which is kept here alone, one cannot be read."""
 
     list_display = ["location", "tenant", "used_text", "growth", "max_jobs", "shown_verification", "created_at"]
-    list_filter = ["tenant__endpoint", "tenant"]
+    list_filter = ["tenant__endpoint", ("tenant", AutocompleteSelectFilter)]
+    list_filter_submit = True
     list_select_related = ["tenant__endpoint", "verification"]
     search_fields = ["bucket", "prefix", "repository_id"]
     TOLD = ["verified", "checks", "used_text", "used_at", "growth", "by_day"]

@@ -59,3 +59,11 @@ def test_many_rows_are_estimated_and_few_are_counted() -> None:
     many, few, counted = json.loads(printed.splitlines()[-1])
     assert 18_000 < many < 22_000
     assert (few, counted) == (None, 1)
+
+
+def test_a_page_that_is_far_off_has_the_same_rows_in_the_same_order(rows, api, monkeypatch) -> None:
+    monkeypatch.setattr(counting, "planned_rows", lambda rows: ROWS)
+    near = api("viewer").get("/api/record/backup?page=2").json()["Data"]
+    monkeypatch.setattr(counting, "SKIPPED_AS_ROWS", 0)
+    assert api("viewer").get("/api/record/backup?page=2").json()["Data"] == near
+    assert [row["id"] for row in near] == sorted((row["id"] for row in near), reverse=True)

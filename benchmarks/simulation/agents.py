@@ -91,8 +91,8 @@ class Agent:
             files += 100
             progress = {"phase": "backup", "files_done": files, "files_total": 10**5, "bytes_done": files * 10**4,
                         "bytes_total": 10**9, "current": f"/home/user/documents/{files}.odt"}  # fmt: skip
-            await self._post("progress", f"job/{job}/progress", {"attempt": attempt, "progress": progress})
-            pause = self._report_every_s
+            _status, answer = await self._post("progress", f"job/{job}/progress", {"attempt": attempt, "progress": progress})
+            pause = max(self._report_every_s, (answer or {}).get("report_every_s", 0))
         await asyncio.sleep(max(0.0, end - time.monotonic()))
 
     async def _post(self, step: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:

@@ -62,10 +62,10 @@ class Center(Installation):
         command = [redis_program(), *options, "--requirepass", self.redis_password, "--maxclients", "50000"]
         return self.start("redis", *command, ready=lambda: accepts(self.redis_port))
 
-    def start_all(self) -> None:
+    def start_all(self, web_processes: int = 1) -> None:
         """Start what a server runs, but for the maintenance worker."""
         self.redis()
-        self.web()
+        self.web(workers=web_processes)
         self.control()
         self.beat()
 

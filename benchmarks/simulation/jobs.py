@@ -70,6 +70,7 @@ def measure_dispatch(center: Center, count: int, rate: int, seconds: int, work_s
         time.sleep(max(0.0, first.timestamp() - time.time()))
         with center.measured() as usage:
             time.sleep(max(0.0, last.timestamp() - time.time()))
+        per_start = {name: round(spent / max(1, len(fires)) * 1000, 2) for name, spent in usage.cpu_s.items()}
         deadline = time.monotonic() + 60
         while _active(database) != (0, 0) and time.monotonic() < deadline:
             time.sleep(0.5)
@@ -83,6 +84,8 @@ def measure_dispatch(center: Center, count: int, rate: int, seconds: int, work_s
             "to_queue_s": dict(zip(names, (round(float(value), 2) for value in row[4] or []), strict=False)),
             "to_claim_s": dict(zip(names, (round(float(value), 2) for value in row[5] or []), strict=False)),
             "cores": usage.shares(),
+            "cpu_ms_per_start": per_start,
+            "server_cores": round(sum(share for name, share in usage.shares().items() if name != "agents"), 3),
             "seen_by_agents": end(),
         }
 

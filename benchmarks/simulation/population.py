@@ -9,9 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import django
+
+if TYPE_CHECKING:
+    from django.db.models import Model
 
 OPERATOR = "operator"
 
@@ -124,7 +130,7 @@ def _make_records(plans: int, count: int) -> None:
     # The detail of one plan stands for all: what differs is put in by the database.
     detail = json.dumps(plan_detail(every.earliest("pk")))
     days = max(1, count // plans)
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor, _without_indexes(cursor, BackupRecord, Event):
         cursor.execute(_RECORDS, {"detail": detail, "days": days, "count": count})
         cursor.execute(_RECOVERIES, {"count": count // 20})
         cursor.execute(_EVENTS)
@@ -169,6 +175,25 @@ INSERT INTO records_event (time, level, topic, title, message, plan_uuid, job, i
 SELECT queued_at, level, 1, 'Backup ' || plan_name || ' #' || id, '', plan_uuid, 'backup-' || id, true
 FROM records_backuprecord CROSS JOIN (VALUES (0), (32)) AS said (level)
 WHERE queued_at > now() - interval '30 days' ORDER BY queued_at
+"""
+
+
+@contextmanager
+def _without_indexes(cursor: Any, *models: type[Model]) -> Iterator[None]:
+    """Build the models' indexes at the end of the block: to keep them up with each of millions of rows takes many times longer."""
+    tables = [model._meta.db_table for model in models]
+    cursor.execute(_INDEXES, [tables])
+    indexes = cursor.fetchall()
+    for name, _definition in indexes:
+        cursor.execute(f'DROP INDEX "{name}"')
+    yield
+    for _name, definition in indexes:
+        cursor.execute(definition)
+
+
+_INDEXES = """
+SELECT indexname, indexdef FROM pg_indexes JOIN pg_class ON relname = indexname JOIN pg_index ON indexrelid = pg_class.oid
+WHERE tablename = ANY(%s) AND NOT indisunique
 """
 
 

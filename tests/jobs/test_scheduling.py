@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from jobs import planning
+from jobs import dispatch, planning
 from jobs.beat import PLAN_TASK, Scheduler
 from jobs.models import BackupPlan
 from jobs.planning import change_plan, delete_plan, pause_plan, resume_plan
@@ -221,3 +223,26 @@ def test_runs_begin_within_the_plans_jitter_and_its_window_shows(tmp_path, db, a
     assert len(set(begin.values())) > 10
     assert scheduled() == [NOON] * 20
     assert api("operator").put(f"/api/backup/{plans[0].uuid}", {"jitter_s": 86_401}, format="json").status_code == 400
+
+
+def test_a_tick_takes_as_many_queries_for_twenty_plans_as_for_one(tmp_path, db) -> None:
+    # The first tick of all makes the row by which rounds come one after the other.
+    for hour, plans in ((12, 1), (13, 1), (14, 20)):
+        for _ in range(plans):
+            make_plan(tmp_path, cron_expression=f"0 0 {hour} * * ?", start_time=NOON)
+        with CaptureQueriesContext(connection) as queries:
+            assert fire_due_plans(NOON + timedelta(hours=hour - 12)) == plans
+        if hour == 13:
+            one = len(queries)
+    assert len(queries) == one
+
+
+def test_one_plan_that_cannot_fire_keeps_no_other_of_its_tick_from_firing(plan, tmp_path, monkeypatch) -> None:
+    broken = make_plan(tmp_path, cron_expression="0/3 * * * * ?", start_time=NOON)
+    real = dispatch.plan_detail
+    monkeypatch.setattr(dispatch, "plan_detail", lambda each: 1 / 0 if each.pk == broken.pk else real(each))
+    assert fire_due_plans(NOON) == 1
+    assert BackupRecord.objects.get().plan_uuid == plan.uuid
+    broken.refresh_from_db()
+    assert broken.next_fire_at > NOON
+    assert Event.objects.filter(plan_uuid=broken.uuid, level=Event.Level.ERROR).exists()

@@ -192,11 +192,12 @@ class Installation:
         ready = lambda: accepts(self.redis_port)  # noqa: E731
         return self.start("redis", redis_program(), *options, *safety, ready=ready)
 
-    def web(self, application: str = "backupcenter.asgi:application") -> Process:
+    def web(self, application: str = "backupcenter.asgi:application", workers: int = 1) -> Process:
         command = [sys.executable, "-m", "uvicorn", application, "--host", "127.0.0.1", "--port", str(self.port)]
-        return self.start(
-            "web", *command, "--lifespan", "off", "--timeout-graceful-shutdown", "3", ready=lambda: accepts(self.port)
-        )
+        options = ["--lifespan", "off", "--timeout-graceful-shutdown", "3"]
+        if workers > 1:
+            options += ["--workers", str(workers)]
+        return self.start("web", *command, *options, ready=lambda: accepts(self.port))
 
     def beat(self, name: str = "beat") -> Process:
         command = [sys.executable, "-m", "celery", "-A", "backupcenter", "beat", "-l", "INFO", "--pidfile="]
