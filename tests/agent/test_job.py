@@ -382,3 +382,20 @@ def test_every_claim_has_a_nonce_of_its_own(center: FakeCenter) -> None:
     first, second = center.bodies("claim")
     assert len(first["nonce"]) == 32
     assert first["nonce"] != second["nonce"]
+
+
+def test_a_job_is_reported_as_seldom_as_the_server_wants(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    center.answers["progress"] = 200, {"cancel": False, "lease_s": 30, "report_every_s": 3600}
+    thread, pid = stopped_child(center, tmp_path)
+    assert center.progressed.wait(30)
+    # The child is looked after a few times more, and not one of these is a report.
+    looked = threading.Event()
+    threading.Timer(1.0, looked.set).start()
+    looked.wait(5)
+    assert len(center.bodies("progress")) == 1
+    os.kill(pid, signal.SIGCONT)
+    thread.join(30)
+    assert center.bodies("finish")[0]["outcome"] == "success"
