@@ -289,20 +289,13 @@ class _Attempt:
         self._report_due = time.monotonic() + min(heard.every_s, REPORT_SELDOM_S) - REPORT_EVERY_S / 2
         return heard.cancel
 
-<<<<<<< HEAD
     def _look(self) -> None:
-        """Report, and note whether the attempt counts and is to go on."""
+        """Report if it is time, and note whether the attempt counts and is to go on."""
         self._due = time.monotonic() + REPORT_EVERY_S
         if not self._is_wanted:
             return
         try:
-            self._is_cancelled |= self.tell_progress()
-=======
-    def _goes_on(self, child: "subprocess.Popen[str]") -> bool:
-        """Report if it is time, and see to the child's end if it is to end; False: the attempt does not count any more."""
-        try:
-            cancel = time.monotonic() >= self._report_due and self.tell_progress()
->>>>>>> 14c1eed (Start, claim and finish jobs with a fraction of the queries; read long lists by index; pace reports by how many jobs run)
+            self._is_cancelled |= time.monotonic() >= self._report_due and self.tell_progress()
         except Refused:
             self._is_wanted = False
         except CenterError as error:
