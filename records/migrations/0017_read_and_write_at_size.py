@@ -9,7 +9,7 @@ from records.searching import add_index, remove_index
 class Migration(migrations.Migration):
     dependencies = [
         ("clients", "0006_remove_client_token_hash"),
-        ("records", "0015_note_commands"),
+        ("records", "0016_tell_people"),
         ("storage", "0004_verify_repositories"),
     ]
 
