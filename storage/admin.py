@@ -180,7 +180,8 @@ class UsageSampleAdmin(ModelAdmin):
     """How much was used on each day."""
 
     list_display = ["day", "tenant", "repository", "used_text"]
-    list_filter = ["tenant", ("repository", admin.EmptyFieldListFilter)]
+    list_filter = [("tenant", AutocompleteSelectFilter), ("repository", admin.EmptyFieldListFilter)]
+    list_filter_submit = True
     list_select_related = ["tenant__endpoint", "repository__tenant__endpoint"]
     fields = ["day", "tenant", "repository", "used_text"]
 

@@ -58,5 +58,4 @@ def queries_of(client: Any, address: str) -> list[str]:
     with CaptureQueriesContext(connection) as queries:
         answer = client.get(address)
     assert answer.status_code == 200, address
-    assert answer.context["cl"].result_list, f"{address} is empty"
     return [query["sql"][:200] for query in queries.captured_queries]
