@@ -43,6 +43,7 @@ UNSENT_AFTER = timedelta(seconds=10)
 SENT_AT_ONCE = 500
 # So long a sender in the background gathers events.
 GROUP_S = 0.05
+SENDER = "sending events"
 # After a failure Redis is left alone for this long: a job's reports must not each wait for a timeout.
 REDIS_REST_S = 5.0
 REDIS_TIMEOUT_S = 1.0
@@ -120,20 +121,21 @@ def _send(events: list[Event]) -> None:
     The log has one counter, which only one can lock: what other threads of this process are about to send goes with it.
     """
     _outgoing.extend(events)
-    if _sender_has_begun.is_set():
-        _has_outgoing.set()
-    else:
+    if not _in_background.is_set():
         _send_outgoing()
+        return
+    _has_outgoing.set()
+    with _beginning:
+        if not any(thread.name == SENDER for thread in threading.enumerate()):
+            threading.Thread(target=_keep_sending, name=SENDER, daemon=True).start()
 
 
 def send_in_background() -> None:
-    """Have a thread of this process send its events, in groups: for a process whose requests are not to wait for that.
+    """Have a thread of this process send its events, in groups, from the first on: requests are not to wait for that.
 
     What it has not sent when the process ends is left to `send_unsent`.
     """
-    if not _sender_has_begun.is_set():
-        _sender_has_begun.set()
-        threading.Thread(target=_keep_sending, name="sending events", daemon=True).start()
+    _in_background.set()
 
 
 def _keep_sending() -> None:
@@ -207,7 +209,8 @@ def _publisher() -> _Publisher:
 
 _outgoing: deque[Event] = deque()
 _sending = threading.Lock()
-_sender_has_begun = threading.Event()
+_in_background = threading.Event()
+_beginning = threading.Lock()
 _has_outgoing = threading.Event()
 
 _progress_sent: dict[str, float] = {}

@@ -1,6 +1,7 @@
 """`emit` and `emit_progress`: what is stored, what is sent, and that no caller ever suffers."""
 
 import json
+import threading
 import uuid
 from datetime import timedelta
 
@@ -189,3 +190,14 @@ def test_what_many_threads_tell_at_once_goes_to_the_log_together_and_once(publis
     assert appended == [5]
     assert [said["title"] for said in logged()] == [event.title for event in stored]
     assert len(published) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_may_leave_sending_to_a_thread_which_the_first_event_begins(published, monkeypatch):
+    sent = threading.Event()
+    monkeypatch.setattr(events, "_send_outgoing", sent.set)
+    monkeypatch.setattr(events, "_in_background", threading.Event())
+    events.send_in_background()
+    assert events.SENDER not in {thread.name for thread in threading.enumerate()}
+    emit(Level.INFO, Topic.GENERAL, "said")
+    assert sent.wait(10)
