@@ -58,9 +58,9 @@ class AgentHandler(ASGIHandler):
 
     def _answer(self, scope: Any, body: IO[bytes]) -> HttpResponseBase:
         signals.request_started.send(sender=self.__class__, scope=scope)
-        request, response = self.create_request(scope, body)
-        if request is not None:
-            response = BaseHandler.get_response(self, request)
+        request, refusal = self.create_request(scope, body)
+        response = refusal if request is None else BaseHandler.get_response(self, request)
+        assert response is not None  # either there is a request or a refusal of it
         response.close()
         return response
 
