@@ -130,7 +130,8 @@ def _make_records(plans: int, count: int) -> None:
     # The detail of one plan stands for all: what differs is put in by the database.
     detail = json.dumps(plan_detail(every.earliest("pk")))
     days = max(1, count // plans)
-    with connection.cursor() as cursor, _without_indexes(cursor, BackupRecord, Event):
+    models = (BackupRecord, RecoveryRecord, Event)
+    with connection.cursor() as cursor, _without_indexes(cursor, *models), _with_defaults(*models):
         cursor.execute(_RECORDS, {"detail": detail, "days": days, "count": count})
         cursor.execute(_RECOVERIES, {"count": count // 20})
         cursor.execute(_EVENTS)
@@ -189,6 +190,29 @@ def _without_indexes(cursor: Any, *models: type[Model]) -> Iterator[None]:
     yield
     for _name, definition in indexes:
         cursor.execute(definition)
+
+
+@contextmanager
+def _with_defaults(*models: type[Model]) -> Iterator[None]:
+    """Have the database itself fill in, for the length of the block, what the models would: columns that are not named below."""
+    from django.db import connection
+
+    fields = [(model, field) for model in models for field in model._meta.local_fields if _fills_in(field)]
+    with connection.cursor() as cursor:
+        # A table whose foreign keys are still to be looked at cannot be altered.
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        for model, field in fields:
+            value = field.get_db_prep_save(field.get_default(), connection)
+            table, column = model._meta.db_table, field.column
+            cursor.execute(f'ALTER TABLE "{table}" ALTER COLUMN "{column}" SET DEFAULT {cursor.mogrify("%s", [value])}')
+        yield
+        for model, field in fields:
+            cursor.execute(f'ALTER TABLE "{model._meta.db_table}" ALTER COLUMN "{field.column}" DROP DEFAULT')
+
+
+def _fills_in(field: Any) -> bool:
+    """Whether a column must have a value and the model knows one."""
+    return not field.null and not field.primary_key and not field.is_relation and field.get_default() is not None
 
 
 _INDEXES = """
