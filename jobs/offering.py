@@ -50,9 +50,9 @@ def offer_jobs(now: datetime | None = None) -> int:
             return 0
         rounds.number += 1
         rounds.save(update_fields=["number"])
-        # Now, and not when it was asked for: what has ended meanwhile ended before this.
-        moment = now or timezone.now()
         held = held_slots()
+        # Now, and not before: a job whose slot is seen to be free has ended before this.
+        moment = now or timezone.now()
         chosen = choose(list(_waiting(moment, held)), held)
         offered = _mark_offered(chosen, moment, rounds.number)
         transaction.on_commit(lambda: publish(offered), robust=True)

@@ -74,6 +74,8 @@ def test_the_installed_agent_runs_the_engine_whatever_lies_where_it_was_started(
         (tmp_path / package / "__init__.py").write_text("raise SystemExit('not this one')")
     Repository.init(open_store(str(tmp_path / "repository")), "password").close()
     center.specification = {
+        "job": "backup-12",
+        "attempt": 1,
         "kind": "backup",
         "repository": {"location": str(tmp_path / "repository"), "password": "password"},
         "backup": {"include": [str(tmp_path / "agent")], "exclude": [], "host": "here", "tags": [], "time": 1_600_000_000},
