@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.services.ceph import CephGateway, ceph_gateway, missing_programs
+from tests.services.faketime import faketime_library
 from tests.services.postgres import postgres_programs, postgres_server
 from tests.services.redis import redis_server
 from tests.services.sharing import shared
@@ -28,6 +29,7 @@ MISSING: dict[str, str | None] = {
     "postgres": None if postgres_programs() else "PostgreSQL's programs are not installed",
     "browser": None if shutil.which("chromium") else "Chromium is not installed",
     "systemd": None if shutil.which("systemd-analyze") else "systemd is not installed",
+    "faketime": None if faketime_library() else "libfaketime is not installed",
     "gettext": None if shutil.which("xgettext") else "gettext is not installed",
     "root": None if os.geteuid() == 0 else "the tests do not run as root",
 }

@@ -55,8 +55,21 @@ class Operator:
         self.api.post("/api/client", {"ipv4": LOOPBACK_IPV4, "ipv6": None, "hostname": "host"})
         self.center.join(self.api.post(f"/api/client/{LOOPBACK_IPV4}/token")["token"])
 
-    def plan(self, name: str, source: Path, cron: str | None = None, *, in_s: int = 0, bucket: str = BUCKET) -> Record:
-        """Make a plan of `source` that begins in so many seconds; without a Quartz expression it fires once, then."""
+    def plan(
+        self,
+        name: str,
+        source: Path,
+        cron: str | None = None,
+        *,
+        in_s: int = 0,
+        at: float | None = None,
+        bucket: str = BUCKET,
+        **fields: str,
+    ) -> Record:
+        """Make a plan of `source` that begins in so many seconds, or `at` a Unix time; without an expression it fires once, then.
+
+        `fields`: others of the plan's own.
+        """
         return dict(
             self.api.post(
                 "/api/backup",
@@ -67,11 +80,12 @@ class Operator:
                     "tenant": {"username": self.tenant["username"], "endpoint": {"address": self.endpoint["address"]}},
                     "bucket": bucket,
                     "cron_expression": cron,
-                    "start_time": int(time.time()) + in_s,
+                    "start_time": int(time.time() if at is None else at) + in_s,
                     "end_time": None,
                     "hold_type": 0,
                     "hold_time": 0,
                     "backup_data": json.dumps({"include": [str(source)], "exclude": []}),
+                    **fields,
                 },
             )
         )
