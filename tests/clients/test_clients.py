@@ -38,7 +38,8 @@ def test_one_is_registered(api) -> None:
     body = answer.json()
     assert body.pop("id") == Client.objects.get().pk
     told = {"online": False, "last_seen": None, "version": "", "os": "", "protocol": None, "agent_status": None, "load": None}
-    assert body == {**BODY, "root": "/", "running": [], "checked_at": None, "problems": [], "max_jobs": None, **told}
+    found = {"running": [], "checked_at": None, "problems": [], "allowed": []}
+    assert body == {**BODY, "root": "/", "max_jobs": None, **found, **told}
 
 
 def test_an_address_of_either_kind_is_enough(api) -> None:
