@@ -16,12 +16,12 @@ from clients.joining import join
 from clients.logins import is_next_due, issue_login, mend_login
 from clients.presence import note_checks, receive_heartbeat
 from clients.serializers import (
+    AgentLoginSerializer,
     ChecksSerializer,
     HeartbeatAnswerSerializer,
     HeartbeatSerializer,
     JoinedSerializer,
     JoinSerializer,
-    LoginSerializer,
 )
 
 
@@ -67,7 +67,7 @@ class LoginView(APIView):
     error_statuses = {426}
     is_audited = False
 
-    @extend_schema(operation_id="agent_login", request=None, responses={201: LoginSerializer})
+    @extend_schema(operation_id="agent_login", request=None, responses={201: AgentLoginSerializer})
     def post(self, request: Request) -> Response:
         """A new token and a new password for the broker. The present ones are good until the new token is used."""
         login = issue_login(authenticated_client(request))

@@ -147,14 +147,14 @@ class JoinedClientSerializer(serializers.Serializer[Any]):
     hostname = serializers.CharField()
 
 
-class LoginSerializer(serializers.Serializer[Any]):
+class AgentLoginSerializer(serializers.Serializer[Any]):
     """An agent's login."""
 
     token = serializers.CharField(help_text=_("The agent's own token, shown this once."))
     broker = serializers.CharField(help_text=_("The broker's address with the agent's login there, shown this once."))
 
 
-class JoinedSerializer(LoginSerializer):
+class JoinedSerializer(AgentLoginSerializer):
     """What an agent that joined needs to know."""
 
     client = JoinedClientSerializer()

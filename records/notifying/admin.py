@@ -86,6 +86,11 @@ class ChannelAdmin(AdministratorsAdmin):
     search_fields = ["name"]
     actions = ["send_test"]
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        found, counts, missing, protected = super().get_deleted_objects(objs, request)
+        # What was told on a channel goes with it, though nobody deletes it by itself.
+        return found, counts, set(missing) - {Delivery._meta.verbose_name}, protected
+
     def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
         if secret := save_channel(obj):
             sentence = _("The webhook's secret, which is not shown again: %(secret)s")

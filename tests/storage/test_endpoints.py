@@ -7,7 +7,7 @@ import pytest
 from storage.models import Endpoint, Tenant
 
 CEPH = {"address": "127.0.0.1:7480", "https": False, "type": 0, "display_name": "ceph"}
-SHOWN = {**CEPH, "max_jobs": None, "authorities": ""}
+SHOWN = {**CEPH, "max_jobs": None, "authorities": "", "authorities_end": None}
 
 
 @pytest.fixture
