@@ -1,5 +1,8 @@
 """What holds for every route: one form of error, JSON whatever happens, slashes at the end or not, roles."""
 
+from threading import Event
+from unittest.mock import patch
+
 import pytest
 from django.test import AsyncClient
 
@@ -130,7 +133,9 @@ def status_of_charset(charset: str) -> int:
     from asgiref.sync import async_to_sync
     from asgiref.testing import ApplicationCommunicator
 
-    from backupcenter.asgi import application
+    # The web process sends its events from a thread, which the tests' database in memory does not bear.
+    with patch("records.events._in_background", Event()):
+        from backupcenter.asgi import application
 
     scope = {
         "type": "http",

@@ -17,8 +17,9 @@ import msgspec
 
 from engine.blob import BlobType, PackedBlob
 from engine.cli.finding import _moment
-from engine.cli.keeping import _count, _wait
+from engine.cli.keeping import _count
 from engine.cli.main import _rate
+from engine.cli.options import _wait
 from engine.commands.cat import _pretty
 from engine.commands.key import _moment as key_moment
 from engine.compression import decompress, decompress_pieces, pack_file, unpack_file

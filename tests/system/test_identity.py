@@ -133,7 +133,7 @@ def test_a_deleted_client_is_cut_off_at_once_though_it_is_at_work(stage: Stage) 
     assert (now["state"], now["error"]) == (CANCELLED, "The client was deleted.")
     wait_until(lambda: stage.users() == ["default"], "the broker to let go of it")
     wait_until(lambda: not engine_processes(stage.agent), "the engine to end")
-    assert not Path(f"/proc/{child}").exists()
+    wait_until(lambda: not Path(f"/proc/{child}").exists(), "its process to be gone")
     remembered = stage.remembered
     headers = {"Authorization": f"Agent {remembered['token']}"}
     assert requests.post(f"{stage.center.url}/api/agent/heartbeat", json={}, headers=headers, timeout=60).status_code == 401
