@@ -21,7 +21,7 @@ from tests.services.postgres import postgres_server
 from tests.system.crowd import CLIENT_JOBS, CLIENTS, ENDPOINT_JOBS, GREEDY_PLANS, PLANS, REPOSITORY_JOBS, TENANTS
 from tests.system.processes import Installation, installation
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.soak]
 
 DUE_IN_S = 3
 WORK_S = 0.01
