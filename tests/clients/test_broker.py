@@ -102,6 +102,7 @@ def offer(client: Client, job: str, url: str) -> None:
         app.send_task(RUN_JOB, args=[{"job": job, "attempt": 1}], queue=client.queue, connection=connection)
 
 
+@pytest.mark.soak
 def test_an_agents_worker_takes_its_jobs_also_after_a_restart_and_uses_no_other_command(
     redis: Redis, server_url: str, jobs: list[str], tmp_path: Path
 ) -> None:
