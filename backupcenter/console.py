@@ -1,4 +1,4 @@
-"""What the console's pages share: saying that an action was done, and going back to where it was asked for."""
+"""What the console's pages share: being for looking only, saying that an action was done, going back to where it was asked for."""
 
 from typing import Any
 
@@ -12,6 +12,19 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import override
 
 from accounts.audit.acts import note
+
+
+class LookOnly:
+    """For a page of rows that nobody adds, changes or deletes by hand. To be named before `ModelAdmin`."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 def tell_done(page: "ModelAdmin[Any]", request: HttpRequest, row: Model, sentence: str | Promise, **names: object) -> None:

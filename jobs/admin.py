@@ -30,7 +30,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 import jobs.drill_admin
 import jobs.report_admin  # noqa: F401 -- they register their pages
-from backupcenter.console import tell_done
+from backupcenter.console import LookOnly, tell_done
 from jobs.console.acting import ACTS, act_and_tell, act_on_plan
 from jobs.console.restoring import restore
 from jobs.console.retention import KeepField, retention
@@ -300,7 +300,7 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
 
 
 @admin.register(PeriodicTask)
-class PeriodicTaskAdmin(ModelAdmin):
+class PeriodicTaskAdmin(LookOnly, ModelAdmin):
     """Schedules: a row for each plan, which the tick fires, and for each chore, which beat runs."""
 
     list_display = ["name", "enabled", "schedule", "plan_link", "start_time", "expires", "last_run_at"]
@@ -322,12 +322,3 @@ class PeriodicTaskAdmin(ModelAdmin):
         if plan is None:
             return "-"
         return format_html('<a href="{}">{}</a>', reverse("admin:jobs_backupplan_change", args=[plan.pk]), plan)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False

@@ -10,13 +10,14 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 
 from accounts.models import User
+from backupcenter.console import LookOnly
 from jobs.models import AuditReport
 
 LANGUAGES = [("en", "English"), ("zh-hans", "中文")]
 
 
 @admin.register(AuditReport)
-class AuditReportAdmin(ModelAdmin):
+class AuditReportAdmin(LookOnly, ModelAdmin):
     """Reports for auditors, which administrators download and nobody changes."""
 
     list_display = ["shown_month", "made_at", "pages"]
@@ -28,15 +29,6 @@ class AuditReportAdmin(ModelAdmin):
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     @admin.display(description=_("month"), ordering="month")
     def shown_month(self, report: AuditReport) -> str:

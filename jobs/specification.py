@@ -9,6 +9,7 @@ from django.conf import settings
 from jobs.commands import commands_for_agent
 from records.models import BackupRecord, JobRecord, RecoveryRecord
 from storage.models import Repository
+from storage.repositories import repository_access
 
 
 def job_specification(record: JobRecord) -> dict[str, Any]:
@@ -17,19 +18,12 @@ def job_specification(record: JobRecord) -> dict[str, Any]:
     backup = record if isinstance(record, BackupRecord) else record.backup_record
     assert backup is not None, "a backup record with an active recovery cannot be deleted"
     repository = Repository.objects.select_related("tenant__endpoint").get(pk=backup.repository_id)
-    credentials = repository.tenant.agent_credentials
     common = {
         "job": record.job,
         "attempt": record.attempt,
         "kind": record.KIND,
         "lease_s": settings.JOB_LEASE_S,
-        "repository": {
-            "location": repository.location,
-            "password": repository.password,
-            "access_key": credentials.access_key if credentials else None,
-            "secret_key": credentials.secret_key if credentials else None,
-            "authorities": repository.tenant.endpoint.authorities,
-        },
+        "repository": repository_access(repository, repository.tenant.agent_credentials),
     }
     if isinstance(record, RecoveryRecord):
         return {**common, "recovery": _recovery(record, backup)}

@@ -20,6 +20,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from backupcenter.api.exceptions import Conflict
+from backupcenter.console import LookOnly
 from engine.errors import EngineError, StoreError
 from storage import probing
 from storage.addresses import clean_address
@@ -176,7 +177,7 @@ def usage_link(query: str) -> str:
 
 
 @admin.register(UsageSample)
-class UsageSampleAdmin(ModelAdmin):
+class UsageSampleAdmin(LookOnly, ModelAdmin):
     """How much was used on each day."""
 
     list_display = ["day", "tenant", "repository", "used_text"]
@@ -188,15 +189,6 @@ class UsageSampleAdmin(ModelAdmin):
     @admin.display(description=_("used"), ordering="used")
     def used_text(self, sample: UsageSample) -> str:
         return filesizeformat(sample.used)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(Tenant)

@@ -11,12 +11,13 @@ import threading
 import time
 from collections import OrderedDict
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from engine.backends import open_store
+from engine.backends import Credentials, open_store
 from engine.backends.patience import Patience
 from engine.errors import EngineError, RepositoryExists, StoreError, WrongPassword
 from engine.keys import DerivedKeys
@@ -69,6 +70,20 @@ def repository_store(row: Repository, patience: Patience = PATIENCE) -> Store:
     if endpoint.is_directory:
         require_own_directory(endpoint.address)
     return open_store(row.location, credentials=row.tenant.credentials, trust=trust_in(endpoint), patience=patience)
+
+
+def repository_access(row: Repository, credentials: Credentials | None) -> dict[str, Any]:
+    """Return what the engine's child process is told of a repository, with these keys of its store, as JSON takes it.
+
+    It holds secrets: for standard input, or an answer to the agent that is to have them.
+    """
+    return {
+        "location": row.location,
+        "password": row.password,
+        "access_key": credentials.access_key if credentials else None,
+        "secret_key": credentials.secret_key if credentials else None,
+        "authorities": row.tenant.endpoint.authorities,
+    }
 
 
 def open_repository(row: Repository) -> EngineRepository:

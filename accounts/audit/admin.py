@@ -1,6 +1,5 @@
 """The console's page of the audit log, to read and to take along."""
 
-from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -13,6 +12,7 @@ from unfold.decorators import display
 
 from accounts.audit.export import export
 from accounts.models import AuditEntry
+from backupcenter.console import LookOnly
 
 COLOURS = {
     AuditEntry.Outcome.DONE: "success",
@@ -23,7 +23,7 @@ COLOURS = {
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(ModelAdmin):
+class AuditEntryAdmin(LookOnly, ModelAdmin):
     """Who did what. Nobody adds to it, changes it or deletes of it by hand."""
 
     list_display = ["time", "actor", "address", "via", "action", "shown_outcome", "names"]
@@ -54,12 +54,3 @@ class AuditEntryAdmin(ModelAdmin):
     @admin.action(description=_("Export the selected entries as JSON lines"), permissions=["view"])
     def export_lines(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> HttpResponseBase:
         return export(queryset, "jsonl")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False

@@ -17,6 +17,7 @@ from django.conf import settings
 
 from engine.errors import EngineError, RepositoryLocked
 from storage.models import Repository
+from storage.repositories import repository_access
 
 METADATA = "metadata: "
 
@@ -38,17 +39,10 @@ def restore(repository: Repository, snapshot: str, destination: Path, include: S
 
     Raises EngineError if nothing could be restored.
     """
-    credentials = repository.tenant.credentials
     job = {
         "kind": "recovery",
         "derived_keys": {},
-        "repository": {
-            "location": repository.location,
-            "password": repository.password,
-            "access_key": credentials.access_key if credentials else None,
-            "secret_key": credentials.secret_key if credentials else None,
-            "authorities": repository.tenant.endpoint.authorities,
-        },
+        "repository": repository_access(repository, repository.tenant.credentials),
         "recovery": {
             "snapshot": snapshot,
             "destination": str(destination),
