@@ -18,10 +18,10 @@ from clients.presence import heard_since
 from jobs.health import FleetHealth, Health, PlanHealth
 from jobs.models import BackupPlan
 from records.models import BackupRecord, MaintenanceRun, State
+from storage.growth import WARNED_AT, used_percent
 from storage.models import Endpoint, Tenant
 
 SHOWN = 5
-QUOTA_SHARE = 0.8
 EXPIRES_SOON = timedelta(days=30)
 
 
@@ -84,8 +84,8 @@ def _tenants(tenants: Iterable[Tenant]) -> Iterator[Need]:
         if tenant.refresh_error:
             title = _("Tenant %(tenant)s cannot be read from its store") % {"tenant": tenant}
             yield Need(title=title, text=tenant.refresh_error, link=link, grave=True)
-        elif tenant.quota and tenant.used is not None and tenant.used >= QUOTA_SHARE * tenant.quota:
-            share = {"tenant": tenant, "percent": 100 * tenant.used // tenant.quota}
+        elif (percent := used_percent(tenant) or 0) >= min(WARNED_AT):
+            share = {"tenant": tenant, "percent": percent}
             text = _("Raise the quota in the store, or let backups go sooner.")
             yield Need(title=_("Tenant %(tenant)s: %(percent)d %% of the quota is used") % share, text=text, link=link)
 

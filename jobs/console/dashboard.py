@@ -16,6 +16,7 @@ from jobs.health import FleetHealth, Health, PlanHealth, fleet_health
 from jobs.models import BackupPlan
 from records.models import BackupRecord, DrillRecord, RecoveryRecord, State
 from records.statistics import Day, recent_days
+from storage.growth import used_percent
 from storage.models import Tenant
 
 CALENDAR_DAYS = 30
@@ -48,7 +49,7 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
         "days": days,
         "ratios": _ratios(days),
         "clients": clients,
-        "tenants": [_quota(tenant) for tenant in tenants[:SHOWN]],
+        "tenants": [{"tenant": tenant, "percent": used_percent(tenant)} for tenant in tenants[:SHOWN]],
         "firing": [plans[judged.plan] for judged in firing if judged.plan in plans],
         "last_restore": last_restore,
         "last_proof": DrillRecord.objects.filter(state=State.SUCCESS).order_by("-pk").first(),
@@ -88,8 +89,3 @@ def _ratios(days: list[Day]) -> dict[str, Any]:
         "deduplication": max(1.0, read / added) if added else None,
         "compression": added / stored if stored else None,
     }
-
-
-def _quota(tenant: Tenant) -> dict[str, Any]:
-    percent = None if not tenant.quota or tenant.used is None else min(100, 100 * tenant.used // tenant.quota)
-    return {"tenant": tenant, "percent": percent}
