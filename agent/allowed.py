@@ -15,6 +15,8 @@
     [[preset]]                                 # a plan says "presets": ["postgresql"]; see agent.presets
     kind = "postgresql"
 
+It may also bound where the console may look around (`agent.looking`): `browse = ["/srv"]`, or `browse = []` for nowhere.
+
 The server knows the names. What they run stands here alone; without the file nothing is allowed. docs/sources.md is for people.
 """
 
@@ -62,6 +64,8 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str = USUAL_PATH
     command: list[AllowedCommand] = []
     preset: list[Preset] = []
+    # Where directories may be looked into; None: wherever the agent can.
+    browse: list[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class Allowed:
         self._path = content.path if content else USUAL_PATH
         self._commands = {command.name: command for command in content.command} if content else {}
         self._presets = {preset.called: preset for preset in content.preset} if content else {}
+        self._browse = content.browse if content else None
 
     @property
     def commands(self) -> list[str]:
@@ -109,6 +114,23 @@ class Allowed:
         if preset is None:
             raise self._refusal(f"the preset “{name}”")
         return preset.expand()
+
+    def require_shown(self, path: str) -> None:
+        """Raise NotAllowed unless all below a path may be looked at. `path`: absolute, without dots."""
+        if self._browse is not None and not any(_is_within(path, place) for place in self._browse):
+            raise NotAllowed(f"this host does not allow to look at {path}; to change that, add it to “browse” in {self._place}")
+
+    def shown_below(self, path: str) -> set[str] | None:
+        """Return which entries of a directory may be seen, None if all: of one above what may be, the way there.
+
+        `path`: absolute, without dots. Raises NotAllowed if there are none.
+        """
+        below = [place for place in self._browse or () if place != path and _is_within(place, path)]
+        if not below or any(_is_within(path, place) for place in self._browse or ()):
+            self.require_shown(path)
+            return None
+        start = len(path.rstrip("/")) + 1
+        return {place[start:].partition("/")[0] for place in below}
 
     def missing_programs(self) -> list[tuple[str, str]]:
         """Return (name, program) of what is allowed and cannot be found."""
@@ -147,6 +169,10 @@ class Allowed:
 
     def _refusal(self, what: str) -> NotAllowed:
         return NotAllowed(f"this host does not allow {what}; if it is to be run, add it to {self._place} on the host")
+
+
+def _is_within(path: str, place: str) -> bool:
+    return path == place or path.startswith(place.rstrip("/") + "/")
 
 
 def allowed_place() -> Path:
@@ -223,6 +249,9 @@ def _problem(said: _File) -> str | None:
     for preset in said.preset:
         if problem := preset.problem():
             return f"{problem} (preset “{preset.called}”)"
+    for place in said.browse or ():
+        if not place.startswith("/") or place.startswith("//") or os.path.normpath(place) != place:
+            return f"“browse” names “{place}”, which is no absolute path without dots"
     return None
 
 

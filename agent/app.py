@@ -19,6 +19,7 @@ from agent.config import AgentConfig
 from agent.doctor import check_for_ever
 from agent.job import hand_back_jobs, is_stopping, kill_children, run_job, running_jobs
 from agent.login import Login
+from agent.looking import look
 from agent.outbox import deliver_for_ever
 from agent.transport import transport_of
 from engine import __version__
@@ -26,13 +27,17 @@ from engine import __version__
 log = logging.getLogger(__name__)
 
 RUN_JOB = "agent.run_job"
+LOOK = "agent.look"
 JOBS_AT_ONCE = 2
+# One thread more, so that a look at the host need not wait for a backup.
+THREADS = JOBS_AT_ONCE + 1
 HEARTBEAT_EVERY_S = 15.0
 # Often enough to be seen by the server as being there.
 UNSUPPORTED_BEAT_EVERY_S = 45.0
 STEP_S = 5.0
 EXIT_AT_ONCE = 128 + signal.SIGTERM
 JOB_NAME = re.compile(r"(backup|recovery)-[0-9]{1,18}")
+LOOK_NUMBER = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
 def make_app(config: AgentConfig, state: Path, login: Login, center: Center) -> Celery:
@@ -57,13 +62,24 @@ def make_app(config: AgentConfig, state: Path, login: Login, center: Center) -> 
         worker_redirect_stdouts=False,
     )
 
+    slots = threading.BoundedSemaphore(JOBS_AT_ONCE)
+
     @app.task(name=RUN_JOB)
     def run(message: dict[str, Any]) -> None:
         job, attempt = message.get("job"), message.get("attempt")
         if not isinstance(job, str) or not isinstance(attempt, int) or JOB_NAME.fullmatch(job) is None:
             log.warning("a message that names no job was dropped")
             return
-        run_job(center, state, job, attempt)
+        with slots:
+            run_job(center, state, job, attempt)
+
+    @app.task(name=LOOK)
+    def look_around(message: dict[str, Any]) -> None:
+        number = message.get("look")
+        if not isinstance(number, str) or LOOK_NUMBER.fullmatch(number) is None:
+            log.warning("a message that names no look was dropped")
+            return
+        look(center, number)
 
     return app
 
@@ -92,7 +108,7 @@ def worker_options(config: AgentConfig) -> dict[str, Any]:
     silent = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
     # Without the banner, which would show the broker's address.
     named = {"queues": [config.queue], "hostname": f"agent@{config.hostname}", "quiet": True}
-    return {**named, **silent, "pool": "threads", "concurrency": JOBS_AT_ONCE}
+    return {**named, **silent, "pool": "threads", "concurrency": THREADS}
 
 
 def beat(center: Center, login: Login, ended: threading.Event) -> None:

@@ -21,7 +21,7 @@ UNAUTHORIZED = 401
 UPGRADE_REQUIRED = 426
 NO_RETRIES = Retry(total=0)
 # Which of the agents' protocols this one speaks (docs/agent.md).
-PROTOCOL = 4
+PROTOCOL = 5
 ABOUT_US = {"User-Agent": f"backupcenter-agent/{__version__}", "Agent-Protocol": str(PROTOCOL)}
 
 
@@ -119,6 +119,14 @@ class Center:
     def finish(self, job: str, report: dict[str, Any]) -> None:
         """Say how an attempt ended; `report` holds attempt, outcome, error, result, unreadable and commands. Raises as `claim`."""
         self._post(f"job/{job}/finish", report)
+
+    def look_question(self, number: str) -> dict[str, Any]:
+        """Return what the look is about (`agent.looking`). Raises Refused if nobody waits for it any more, CenterError."""
+        return self._post(f"look/{number}/question", {})
+
+    def answer_look(self, number: str, answer: dict[str, Any]) -> None:
+        """Tell what was seen. Raises Refused, CenterError."""
+        self._post(f"look/{number}/answer", answer)
 
     def stores(self) -> dict[str, Any]:
         """Return the server's time and the stores that this host's jobs use, without what opens them. Raises CenterError."""

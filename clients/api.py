@@ -30,6 +30,20 @@ KEY = OpenApiParameter(
 CLIENT = {"ipv4": 2886769509, "ipv6": None, "hostname": "client1"}
 
 
+def client_of_key(key: str) -> Client:
+    """Return the client that a key in a path means. Raises Http404."""
+    match address_of_key(key):
+        case int(number):
+            client = Client.objects.filter(ipv4=number).first()
+        case str(text):
+            client = Client.objects.filter(ipv6=text).first()
+        case _:
+            client = None
+    if client is None:
+        raise Http404(_("There is no client with this address."))
+    return client
+
+
 @extend_schema_view(
     list=extend_schema(),
     retrieve=extend_schema(parameters=[KEY]),
@@ -49,16 +63,7 @@ class ClientViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.Des
     schema_tags = ["client"]
 
     def get_object(self) -> Client:
-        match address_of_key(self.kwargs["ipv4"]):
-            case int(number):
-                client = Client.objects.filter(ipv4=number).first()
-            case str(text):
-                client = Client.objects.filter(ipv6=text).first()
-            case _:
-                client = None
-        if client is None:
-            raise Http404(_("There is no client with this address."))
-        return client
+        return client_of_key(self.kwargs["ipv4"])
 
     def get_serializer_class(self) -> Any:
         return ClientDetailSerializer if self.action == "retrieve" else ClientSerializer

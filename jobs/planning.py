@@ -253,10 +253,11 @@ def _data_problem(text: str) -> str | None:
 
 
 def _is_list_of_paths(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) and item and _is_path(item) for item in value)
+    return isinstance(value, list) and all(isinstance(item, str) and item and is_path(item) for item in value)
 
 
-def _is_path(text: str) -> bool:
+def is_path(text: str) -> bool:
+    """Whether a text can name a file of a plan."""
     # Lone surrogates, which JSON can spell, neither name a file nor fit a database.
     return "\0" not in text and all(not 0xD800 <= ord(letter) <= 0xDFFF for letter in text)
 

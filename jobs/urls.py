@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, re_path
 from backupcenter.api.router import Router
 from jobs.agent_api import ClaimView, FinishView, ProgressView, StoresView
 from jobs.api import PlanViewSet, RecoveryView
+from jobs.looking_api import NUMBER, AnswerView, BrowseView, EstimateView, LookView, QuestionView
 from jobs.report_api import ReportsView, ReportView
 
 router = Router()
@@ -21,4 +22,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     re_path(r"^auditreport/?$", ReportsView.as_view(), name="audit-reports"),
     re_path(r"^auditreport/(?P<month>[0-9]{4}-[0-9]{2})/?$", ReportView.as_view(), name="audit-report"),
     re_path(r"^agent/stores/?$", StoresView.as_view(), name="agent-stores"),
+    re_path(r"^client/(?P<ipv4>[^/]+)/browse/?$", BrowseView.as_view(), name="client-browse"),
+    re_path(r"^client/(?P<ipv4>[^/]+)/estimate/?$", EstimateView.as_view(), name="client-estimate"),
+    re_path(rf"^look/(?P<look>{NUMBER})/?$", LookView.as_view(), name="look"),
+    re_path(rf"^agent/look/(?P<look>{NUMBER})/question/?$", QuestionView.as_view(), name="agent-look-question"),
+    re_path(rf"^agent/look/(?P<look>{NUMBER})/answer/?$", AnswerView.as_view(), name="agent-look-answer"),
 ]

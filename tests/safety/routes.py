@@ -64,6 +64,10 @@ API: dict[str, str | Account] = {
     "DELETE /api/client/<ipv4>": ADMINISTRATOR,
     "POST /api/client/<ipv4>/token": ADMINISTRATOR,
     "POST /api/client/<ipv4>/revoke": ADMINISTRATOR,
+    "POST /api/client/<ipv4>/browse": OPERATOR,
+    "POST /api/client/<ipv4>/estimate": OPERATOR,
+    # Of one's own looks; to others it is not there (tests/jobs/test_looking.py).
+    "GET /api/look/<look>": OPERATOR,
     "POST /api/jointoken": ADMINISTRATOR,
     "GET /api/backup": VIEWER,
     "POST /api/backup": OPERATOR,
@@ -117,6 +121,9 @@ API: dict[str, str | Account] = {
     "POST /api/agent/heartbeat": AGENT,
     "POST /api/agent/checks": AGENT,
     "POST /api/agent/stores": AGENT,
+    # Of looks at its own client (tests/jobs/test_looking.py).
+    "POST /api/agent/look/<look>/question": AGENT,
+    "POST /api/agent/look/<look>/answer": AGENT,
     "POST /api/agent/job/<job>/claim": OWN_JOB,
     "POST /api/agent/job/<job>/progress": OWN_JOB,
     "POST /api/agent/job/<job>/finish": OWN_JOB,
