@@ -108,16 +108,23 @@ class Center:
         # By the nonce the server knows a claim that is repeated because its answer was lost.
         return self._post(f"job/{job}/claim", {"attempt": attempt, "nonce": os.urandom(16).hex()})
 
-    def report_progress(self, job: str, attempt: int, progress: dict[str, Any]) -> Heard:
-        """Renew the lease; return what the server wants. Raises Refused, CenterError."""
+    def report_progress(
+        self, job: str, attempt: int, progress: dict[str, Any], course: dict[str, Any] | None = None
+    ) -> Heard:
+        """Renew the lease; return what the server wants. Raises Refused, CenterError.
+
+        `course`: what `agent.course` tells, None: as it was told before.
+        """
         path, body = f"job/{job}/progress", {"attempt": attempt, "progress": progress}
+        if course is not None:
+            body["course"] = course
         # An agent whose token does not count any more has no business going on.
         answer = self._post(path, body, timeout_s=PROGRESS_TIMEOUT_S, retries=NO_RETRIES, refusals=(401, 403, 404, 409))
         every_s = answer.get("report_every_s")
         return Heard(bool(answer.get("cancel")), float(every_s) if isinstance(every_s, int | float) else 0.0)
 
     def finish(self, job: str, report: dict[str, Any]) -> None:
-        """Say how an attempt ended; `report` holds attempt, outcome, error, result, unreadable and commands. Raises as `claim`."""
+        """Say how an attempt ended: attempt, outcome, error, result, unreadable, commands and course. Raises as `claim`."""
         self._post(f"job/{job}/finish", report)
 
     def look_question(self, number: str) -> dict[str, Any]:

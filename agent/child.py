@@ -1,11 +1,13 @@
 """`python -m agent.child`: the engine at work on one job, in a process of its own.
 
 The specification comes on standard input, since arguments and the environment can be seen by others; what happens goes out on
-standard output as JSON lines: `{"event": "derived" | "progress" | "unreadable" | "command" | "result" | "error" | "cancelled", …}`.
+standard output as JSON lines: `{"event": "derived" | "progress" | "unreadable" | "warning" | "command" | "result" | "error" |
+"cancelled", …}`.
 SIGTERM cancels. The process ends when its agent does.
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -31,6 +33,7 @@ UNREADABLE_REPORTED = 1000
 # Longer than the lock of a prune that died holding it is in the way.
 LOCK_WAIT_S = (STALE_AFTER + timedelta(minutes=10)).total_seconds()
 ERROR_LENGTH = 2000
+WARNING_LENGTH = 500
 
 
 class _Out:
@@ -59,6 +62,19 @@ class _Out:
             self.say("unreadable", path=path.decode("utf-8", "replace"), reason=reason)
 
 
+class _Warnings(logging.Handler):
+    """Says what the engine warns of, such as another try at a store that does not answer."""
+
+    def __init__(self, out: _Out) -> None:
+        super().__init__(logging.WARNING)
+        self._out, self._process = out, os.getpid()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # A forked worker's line could get into the middle of one of ours.
+        if os.getpid() == self._process:
+            self._out.say("warning", text=record.getMessage().encode("utf-8", "replace").decode()[:WARNING_LENGTH])
+
+
 def main() -> int:
     end_with_parent(int(sys.argv[1]))
     collect_seldom()
@@ -67,6 +83,7 @@ def main() -> int:
     # The agent decides what a Ctrl-C at its terminal means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = _Out()
+    logging.getLogger("engine").addHandler(_Warnings(out))
     specification = json.load(sys.stdin)
     try:
         result = run(specification, out, cancel)

@@ -59,13 +59,19 @@ class Hooks:
     """The commands around one attempt at a job.
 
     `about`: BACKUPCENTER_* variables, without what is known only later. `goes_on` is asked now and then, and says whether the
-    attempt is to go on; `is_stopping`, whether the agent is to end.
+    attempt is to go on; `is_stopping`, whether the agent is to end; `on_ended` is told the record of each command that has ended.
     """
 
     def __init__(
-        self, sources: Sources, about: dict[str, str], goes_on: Callable[[], bool], is_stopping: Callable[[], bool]
+        self,
+        sources: Sources,
+        about: dict[str, str],
+        goes_on: Callable[[], bool],
+        is_stopping: Callable[[], bool],
+        on_ended: Callable[[dict[str, Any]], None],
     ) -> None:
         self._sources, self._about, self._goes_on, self._is_stopping = sources, about, goes_on, is_stopping
+        self._on_ended = on_ended
         self.records: list[dict[str, Any]] = []
         self._prepared = 0
         self._has_turn = False
@@ -154,6 +160,7 @@ class Hooks:
             problem = ending_text(status, output)
         named = f"the command “{command.label}” ({stage}) {problem}" if problem else None
         self.records.append(command_record(stage, command.label, status, time.monotonic() - started, output, problem or ""))
+        self._on_ended(self.records[-1])
         log.info("stage=%s command=%s status=%s %s", stage, command.label, status, problem or "")
         return named
 

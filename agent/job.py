@@ -16,6 +16,7 @@ from typing import Any
 
 from agent.allowed import AllowedFileBroken, NotAllowed
 from agent.center import Center, CenterError, CenterUnreachable, Refused
+from agent.course import Course
 from agent.hooks import BEFORE, Hooks, bounded
 from agent.outbox import deliver_reports, post_report
 from agent.sources import Sources, allowed_sources
@@ -48,6 +49,7 @@ class _Observed:
     result: dict[str, Any] | None = None
     error: str | None = None
     commands: list[dict[str, Any]] = field(default_factory=list)
+    course: Course = field(default_factory=Course)
 
 
 def running_jobs() -> list[str]:
@@ -190,8 +192,11 @@ class _Attempt:
         except (NotAllowed, AllowedFileBroken) as error:
             self._ended = "failed", str(error)
             return
-        hooks = Hooks(sources, _about(specification), self._hooks_go_on, _stopping.is_set)
+        course = self._observed.course
+        hooks = Hooks(sources, _about(specification), self._hooks_go_on, _stopping.is_set, course.say_command)
         try:
+            if sources.has_hooks:
+                course.enter("commands before")
             problem = hooks.begin()
             if problem is None:
                 self._run_engine(specification, sources)
@@ -199,6 +204,8 @@ class _Attempt:
                 self._ended = self._outcome_of_commands(problem)
         finally:
             outcome, why = self._ended
+            if sources.has_hooks:
+                course.enter("commands after")
             after = hooks.end(outcome, str((self._observed.result or {}).get("snapshot_id") or ""), why)
             self._observed.commands[:0] = [record for record in hooks.records if record["stage"] in BEFORE]
             self._observed.commands += [record for record in hooks.records if record["stage"] not in BEFORE]
@@ -208,6 +215,7 @@ class _Attempt:
 
     def _run_engine(self, specification: dict[str, Any], sources: Sources) -> None:
         self._repository = specification["repository"]["location"]
+        self._observed.course.enter("opening the repository")
         child = self.child = subprocess.Popen(
             [sys.executable, "-m", "agent.child", str(os.getpid())],
             stdin=subprocess.PIPE,
@@ -273,18 +281,29 @@ class _Attempt:
                 _derived_keys[self._repository] = said["keys"]
             case "progress":
                 observed.progress = said["progress"]
+                observed.course.follow(said["progress"])
             case "unreadable":
                 observed.unreadable.append({"path": said["path"], "reason": said["reason"]})
+                observed.course.say("warning", f"{said['path']}: {said['reason']}")
+            case "warning":
+                observed.course.say("warning", said["text"])
             case "command":
                 observed.commands.append(said["record"])
+                observed.course.say_command(said["record"])
             case "result":
                 observed.result = said["result"]
             case "error":
                 observed.error = said["error"]
+                observed.course.error_kind = said["kind"]
+                observed.course.say("error", said["error"])
 
     def tell_progress(self) -> bool:
         """Report and return whether the job is to be cancelled. Raises Refused, CenterError."""
-        heard = self._center.report_progress(self._job, self._attempt, self._observed.progress)
+        course = self._observed.course
+        told = course.tell() if course.is_worth_telling else None
+        heard = self._center.report_progress(self._job, self._attempt, self._observed.progress, told)
+        if told is not None:
+            course.note_told(told)
         # A little less: looking comes in steps, of which the one that is just due is not to be missed.
         self._report_due = time.monotonic() + min(heard.every_s, REPORT_SELDOM_S) - REPORT_EVERY_S / 2
         return heard.cancel
@@ -330,6 +349,7 @@ class _Attempt:
             "result": observed.result or {},
             "unreadable": observed.unreadable,
             "commands": bounded(observed.commands),
+            "course": observed.course.tell(),
         }
 
     def _outcome_of_commands(self, problem: str) -> tuple[str, str]:

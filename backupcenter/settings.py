@@ -272,7 +272,7 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "jobs.console.dashboard.add_figures",
     "STYLES": [lambda request: static("console.css")],
     "SIDEBAR": {"navigation": NAVIGATION},
-    "SCRIPTS": [lambda request: static("live.js"), lambda request: static("labels.js")],
+    "SCRIPTS": [lambda request, name=name: static(name) for name in ("live.js", "charts.js", "labels.js")],
     "LOGIN": {"form": "accounts.console.LoginForm"},
 }
 SPECTACULAR_SETTINGS = {

@@ -31,7 +31,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 import jobs.drill_admin
 import jobs.report_admin  # noqa: F401 -- they register their pages
 from backupcenter.console import LookOnly, tell_done
-from jobs.console.acting import ACTS, act_and_tell, act_on_plan
+from jobs.console.acting import ACTS, act_and_tell, act_on_plan, repeat
 from jobs.console.restoring import restore
 from jobs.console.retention import KeepField, retention
 from jobs.drills import drill_of
@@ -39,6 +39,7 @@ from jobs.models import BackupPlan, PlanDrill
 from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan
 from jobs.proof import Proof, ProofState, proof_of
 from records.display import duration_text
+from records.lifecycle import KINDS
 from records.maintenance import request_maintenance
 from records.models import MaintenanceRun, State
 
@@ -182,7 +183,16 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
         preview = path(
             "<int:number>/retention/", self.admin_site.admin_view(partial(retention, self)), name="jobs_backupplan_retention"
         )
-        return [*acts, wizard, preview, *super().get_urls()]
+        again = [
+            path(
+                f"repeat/{kind}/<int:number>/",
+                self.admin_site.admin_view(partial(repeat, self)),
+                {"kind": kind},
+                name=f"jobs_backupplan_repeat_{kind}",
+            )
+            for kind in KINDS
+        ]
+        return [*acts, *again, wizard, preview, *super().get_urls()]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj:

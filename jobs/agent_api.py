@@ -87,7 +87,7 @@ class ProgressView(JobView):
         """Renew the lease; the answer says whether to cancel."""
         record = self.find(request, job, briefly=True)
         said = self.read(request, ProgressSerializer)
-        cancel = report_progress(record, said["attempt"], said["progress"])
+        cancel = report_progress(record, said["attempt"], said["progress"], said["course"])
         return Response({"cancel": cancel, "lease_s": settings.JOB_LEASE_S, "report_every_s": report_interval()})
 
 

@@ -7,10 +7,12 @@ report that is refused is an outcome that is lost.
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from backupcenter.api.fields import FiniteFloatField, Int32Field, Int64Field, ReportedTextField, ReportedValueField
 from backupcenter.api.text import storable
+from records.course import kept_course
 from records.lifecycle import CRASHED, HANDED_BACK, OUTCOMES
 
 # Linux' longest path.
@@ -18,6 +20,17 @@ PATH_LENGTH = 4096
 ERROR_LENGTH = 10_000
 # Of a command; an agent sends no more, and 256 Ki of a job.
 OUTPUT_LENGTH = 64 << 10
+
+
+@extend_schema_field({"type": "object", "description": "Its phases, curve and log, all of them so far."})
+class CourseField(serializers.Field):  # type: ignore[type-arg]
+    """What an agent tells of an attempt's course; what of it is none is left out (`records.course`)."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        return kept_course(data)
+
+    def to_representation(self, value: dict[str, Any]) -> dict[str, Any]:
+        return value
 
 
 class AttemptSerializer(serializers.Serializer[Any]):
@@ -32,6 +45,7 @@ class ClaimSerializer(AttemptSerializer):
 
 class ProgressSerializer(AttemptSerializer):
     progress = serializers.DictField(child=ReportedValueField(length=PATH_LENGTH, allow_null=True))
+    course = CourseField(required=False, allow_null=True, default=None)
 
     def validate_progress(self, progress: dict[str, Any]) -> dict[str, Any]:
         return {storable(name)[:64]: value for name, value in progress.items()}
@@ -77,6 +91,7 @@ class FinishSerializer(AttemptSerializer):
     result = ResultSerializer(required=False, default=dict)
     unreadable = UnreadableSerializer(many=True, required=False, default=list)
     commands = CommandSerializer(many=True, required=False, default=list)
+    course = CourseField(required=False, allow_null=True, default=None)
 
 
 class ProgressAnswerSerializer(serializers.Serializer[Any]):

@@ -24,6 +24,7 @@ from records.console.browser import browse
 from records.console.cancelling import cancel_and_tell, cancel_one
 from records.console.differences import differences
 from records.console.finder import find_files
+from records.console.run import run_context
 from records.deleting import delete_backup_record, delete_recovery_record, undelete_backup_record
 from records.display import (
     NOTHING,
@@ -100,6 +101,8 @@ class JobRecordAdmin(ReadOnlyAdmin):
     """What the lists of backups and recoveries have in common."""
 
     TIMES = ["start_time", "end_time", "duration"]
+    # What somebody must be allowed who runs such a job again.
+    REPEATING = ""
     JOB = ["attempt", "handed_back", "not_before", "offered_at", "published_at", "lease_until", "cancel_requested"]
 
     list_filter = ["state", ("client", AutocompleteSelectFilter), "queued_at"]
@@ -142,8 +145,16 @@ class JobRecordAdmin(ReadOnlyAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> Any:
-        context = {**(extra_context or {}), "may_cancel": self.has_cancel_permission(request)}
-        return super().change_view(request, object_id, form_url, context)
+        may = {
+            "may_cancel": self.has_cancel_permission(request),
+            "may_repeat": request.user.has_perm(self.REPEATING),
+        }
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **may})
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *arguments: Any, **options: Any) -> HttpResponse:
+        if isinstance(record := context.get("original"), JobRecord):
+            context |= run_context(record)
+        return super().render_change_form(request, context, *arguments, **options)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}"))
@@ -214,6 +225,7 @@ class BackupRecordAdmin(JobRecordAdmin, LegalHoldActions):
     search_help_text = _("Words of the plan's name, the client or the error; the plan's UUID; the beginning of a snapshot's id.")
     actions = ["cancel", "place_hold", "lift_hold"]
     delete = staticmethod(delete_backup_record)
+    REPEATING = "jobs.change_backupplan"
     fieldsets = [
         (None, {"fields": ["plan", "client", "repository", "state", "waits", "error", "unreadable_files", "shown_progress"]}),
         (_("Commands"), {"fields": ["shown_commands"]}),
@@ -313,6 +325,7 @@ class RecoveryRecordAdmin(JobRecordAdmin):
     list_select_related = ["client", "backup_record"]
     search_fields = ["backup_record__plan_name", "client__hostname", "recovery_data", "error"]
     delete = staticmethod(delete_recovery_record)
+    REPEATING = "records.add_recoveryrecord"
     fieldsets = [
         (None, {"fields": ["backup_record", "client", "state", "waits", "error", "unreadable_files", "shown_progress"]}),
         (_("Times"), {"fields": ["queued_at", *JobRecordAdmin.TIMES]}),

@@ -99,9 +99,12 @@ def send_unsent(now: datetime | None = None) -> int:
     return len(unsent)
 
 
-def emit_progress(record: JobRecord) -> None:
-    """Tell the listeners how far an active job is, at most once a second a job; not stored. Never raises."""
-    if record.is_active and not _progress_is_due(record.job):
+def emit_progress(record: JobRecord, *, has_news: bool = False) -> None:
+    """Tell the listeners how far an active job is, at most once a second a job; not stored. Never raises.
+
+    `has_news`: its course has something new, which is told at once.
+    """
+    if record.is_active and not _progress_is_due(record.job) and not has_news:
         return
     data = {
         "record": {"kind": record.KIND, "id": record.pk},
@@ -109,6 +112,7 @@ def emit_progress(record: JobRecord) -> None:
         "state": record.state,
         "attempt": record.attempt,
         "progress": record.progress,
+        "has_news": has_news,
         "time": int(timezone.now().timestamp()),
     }
     message = json.dumps(data, ensure_ascii=True)

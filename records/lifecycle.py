@@ -95,7 +95,7 @@ def claim_job(record: JobRecord, attempt: int, nonce: str = "") -> None:
     """
     now = timezone.now()
     said = {"state": State.RUNNING, "start_time": now, "lease_until": _lease(now), "progress": None, "error": "",
-            "claim_nonce": nonce}  # fmt: skip
+            "claim_nonce": nonce, "course": {}}  # fmt: skip
     # Whoever fails here fails as a whole, so that a savepoint would be for nothing.
     with transaction.atomic(savepoint=False):
         if isinstance(record, BackupRecord) and _runs_already(record):
@@ -109,14 +109,19 @@ def claim_job(record: JobRecord, attempt: int, nonce: str = "") -> None:
         _tell(record, Event.Level.INFO, _("started"))
 
 
-def report_progress(record: JobRecord, attempt: int, progress: dict[str, Any]) -> bool:
-    """Renew the lease and note the progress; return whether the job is to be cancelled. Raises StaleAttempt."""
+def report_progress(record: JobRecord, attempt: int, progress: dict[str, Any], course: dict[str, Any] | None = None) -> bool:
+    """Renew the lease and note the progress; return whether the job is to be cancelled. Raises StaleAttempt.
+
+    `course`: all that the attempt's agent has told of it so far, None: no more than before.
+    """
     now = timezone.now()
     said: dict[str, Any] = {"lease_until": _lease(now), "progress": progress}
+    if course is not None:
+        said["course"] = course
     if not _rows(record, State.RUNNING, attempt).update(**said):
         _take_back(record, attempt, said)
     _note(record, {**said, "state": State.RUNNING, "attempt": attempt})
-    emit_progress(record)
+    emit_progress(record, has_news=course is not None)
     # As it was when the record was read: what was asked for since is in the next answer.
     return record.cancel_requested
 
@@ -130,6 +135,7 @@ def finish_job(
     result: dict[str, Any] | None = None,
     unreadable: list[dict[str, str]] | None = None,
     commands: list[dict[str, Any]] | None = None,
+    course: dict[str, Any] | None = None,
 ) -> None:
     """End a running job with an outcome, or have it tried again if its engine crashed or its agent was stopped.
 
@@ -161,6 +167,8 @@ def finish_job(
         "unreadable": (unreadable or [])[:UNREADABLE_KEPT],
         "commands": (commands or [])[:COMMANDS_KEPT],
     }
+    if course is not None:
+        fields["course"] = course
     with transaction.atomic():
         rows = _all_rows(record).filter(Q(state=State.RUNNING, attempt=attempt) | _lost_to_time(attempt))
         if not rows.update(**fields):

@@ -5,6 +5,7 @@ A record is also the job itself while it waits and runs: it is claimed, leased a
 """
 
 from datetime import datetime, timedelta
+from typing import ClassVar, Generic, TypeVar
 
 from django.conf import settings
 from django.db import models
@@ -14,6 +15,8 @@ from django.utils.translation import pgettext_lazy
 
 from clients.models import Client
 from storage.models import Repository
+
+Record = TypeVar("Record", bound=models.Model, covariant=True)
 
 
 class State(models.IntegerChoices):
@@ -65,6 +68,8 @@ class JobRecord(models.Model):
     # Each with stage, command, status, duration_s, output and error (`agent.hooks.command_record`).
     commands = models.JSONField(_("commands that were run"), default=list, blank=True)
     duration_s = models.FloatField(_("duration (seconds)"), null=True, blank=True)
+    # Of the latest attempt, as its agent tells it (`agent.course`, `records.course`).
+    course = models.JSONField(_("course"), default=dict, blank=True, editable=False)
 
     class Meta:
         abstract = True
@@ -80,14 +85,21 @@ class JobRecord(models.Model):
         return self.state in ACTIVE_STATES
 
 
-class PresentBackups(models.Manager["BackupRecord"]):
+class JobRecords(models.Manager[Record], Generic[Record]):
+    """Records without their course, which may be thousands of characters and is for their own pages: it is read once it is used."""
+
+    def get_queryset(self) -> models.QuerySet[Record]:
+        return super().get_queryset().defer("course")
+
+
+class PresentBackups(JobRecords["BackupRecord"]):
     """The runs that were not deleted: what everybody sees who does not ask for the trash."""
 
     def get_queryset(self) -> models.QuerySet["BackupRecord"]:
         return super().get_queryset().filter(deleted_at=None)
 
 
-class DeletedBackups(models.Manager["BackupRecord"]):
+class DeletedBackups(JobRecords["BackupRecord"]):
     """The trash: runs that were deleted and can be brought back (`records.deleting`)."""
 
     def get_queryset(self) -> models.QuerySet["BackupRecord"]:
@@ -190,6 +202,8 @@ class RecoveryRecord(JobRecord):
     files_skipped = models.BigIntegerField(_("files left as they were"), null=True, blank=True)
     files_verified = models.BigIntegerField(_("files verified"), null=True, blank=True)
     bytes_restored = models.BigIntegerField(_("bytes restored"), null=True, blank=True)
+
+    objects: ClassVar[JobRecords["RecoveryRecord"]] = JobRecords()
 
     class Meta(JobRecord.Meta):
         verbose_name = _("recovery record")

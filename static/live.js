@@ -13,11 +13,20 @@
   const isBusy = (region) =>
     region.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), select, textarea");
 
+  // A log that is followed is, and one that is read stays where it is.
+  const isAtEnd = (part) => part.scrollTop + part.clientHeight >= part.scrollHeight - 4;
+
   function put(region, fresh) {
     const chosen = new Set([...region.querySelectorAll("input.action-select:checked")].map((box) => box.value));
+    const opened = [...region.querySelectorAll("details[open][id]")].map((part) => part.id);
+    const scrolled = [...region.querySelectorAll("[data-scrolls]")].map((part) => [part.id, isAtEnd(part) ? null : part.scrollTop]);
     const focused = document.activeElement && region.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const focusedId = document.activeElement && region.contains(document.activeElement) ? document.activeElement.id : "";
     region.replaceWith(fresh);
     fresh.querySelectorAll("input.action-select").forEach((box) => { box.checked = chosen.has(box.value); });
+    opened.forEach((id) => fresh.querySelector(`#${CSS.escape(id)}`)?.setAttribute("open", ""));
+    scrolled.forEach(([id, top]) => { const part = document.getElementById(id); if (part) part.scrollTop = top ?? part.scrollHeight; });
+    if (focusedId) document.getElementById(focusedId)?.focus({ preventScroll: true });
     if (focused) fresh.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
     if (window.htmx) window.htmx.process(fresh);
     document.dispatchEvent(new CustomEvent("live:fresh", { detail: fresh }));
@@ -54,8 +63,11 @@
     return `${unit ? value.toFixed(1) : value} ${units[unit]}`;
   }
 
+  window.sizeText = size;
+
   function show(said) {
     if (!said.record) return;
+    if (said.has_news && document.querySelector(`[data-follows="${said.record.kind}-${said.record.id}"]`)) lookSoon();
     const job = document.querySelector(`[data-job="${said.record.kind}-${said.record.id}"]`);
     const progress = said.progress;
     if (!job || !progress || said.state !== 2 || !progress.files_done) { lookSoon(); return; }
@@ -72,7 +84,7 @@
     }
     const current = job.querySelector("[data-current]");
     if (current) current.textContent = progress.current || "";
-    document.dispatchEvent(new CustomEvent("live:progress", { detail: { job: job.dataset.job, progress } }));
+    document.dispatchEvent(new CustomEvent("live:progress", { detail: { job: job.dataset.job, progress, time: said.time } }));
   }
 
   function listen() {
@@ -94,7 +106,10 @@
     if (document.hidden) { stream?.close(); stream = null; } else { listen(); lookSoon(); }
   });
   window.addEventListener("pagehide", () => { stream?.close(); stream = null; });
-  document.addEventListener("DOMContentLoaded", listen);
+  document.addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll("[data-scrolls]").forEach((part) => { part.scrollTop = part.scrollHeight; });
+    listen();
+  });
 })();
 
 // A list whose entries are places to go to.

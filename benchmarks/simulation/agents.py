@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.course import Course
 from benchmarks.simulation.figures import quantiles
 from benchmarks.simulation.population import token_of
 from benchmarks.simulation.protocol import Queue, post
@@ -85,13 +86,18 @@ class Agent:
             self._seen.running -= 1
 
     async def _report(self, job: str, attempt: int, end: float) -> None:
-        pause, files = self._report_every_s * random.random(), 0
+        pause, files, course = self._report_every_s * random.random(), 0, Course()
         while time.monotonic() + pause < end:
             await asyncio.sleep(pause)
             files += 100
             progress = {"phase": "backup", "files_done": files, "files_total": 10**5, "bytes_done": files * 10**4,
                         "bytes_total": 10**9, "current": f"/home/user/documents/{files}.odt"}  # fmt: skip
-            _status, answer = await self._post("progress", f"job/{job}/progress", {"attempt": attempt, "progress": progress})
+            body: dict[str, Any] = {"attempt": attempt, "progress": progress}
+            course.follow(progress)
+            if course.is_worth_telling:
+                body["course"] = course.tell()
+                course.note_told(body["course"])
+            _status, answer = await self._post("progress", f"job/{job}/progress", body)
             pause = max(self._report_every_s, (answer or {}).get("report_every_s", 0))
         await asyncio.sleep(max(0.0, end - time.monotonic()))
 

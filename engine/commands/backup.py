@@ -120,6 +120,7 @@ def backup(
         # How much a stream will bring, nobody knows.
         can_estimate = on_progress and meter.bytes_total is None and not streams
         estimate = Estimate(targets, patterns, meter) if can_estimate else None
+        meter.report()
         try:
             with repository.writer() as writer:
                 large_files = LargeFiles(writer, threads, cut)
@@ -141,6 +142,8 @@ def backup(
             end_workers(workers)
         if meter.errors and not archiver.counts.files_total:
             _refuse_empty(repository, tree, targets, taken)
+        meter.phase = "saving the snapshot"
+        meter.report()
         counts = archiver.counts
         stored = writer.bytes_stored
         summary = SnapshotSummary(

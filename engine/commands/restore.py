@@ -104,6 +104,7 @@ def restore(
             repository.load_index()
         _refuse_missing(repository, found, include)
         run = _Restore(repository, os.fsencode(target), overwrite, meter, on_error, cancel)
+        meter.report()
         for name, error in damaged:
             run.warn(f"snapshots/{name}".encode(), str(error))
         return run.run(found.tree, selection, verify)
@@ -163,6 +164,7 @@ class _Restore:
         """Read everything back that was written."""
         meter = self.meter
         meter.phase, meter.files_done, meter.bytes_done = "verifying", 0, 0
+        meter.report()
         meter.files_total = sum(piece.offset == 0 for piece in pieces)
         meter.bytes_total = sum(piece.size for piece in pieces)
         with Workers(self.repository, self.target.directory, verify_pieces) as workers:

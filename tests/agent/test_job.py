@@ -74,6 +74,8 @@ def test_a_backup_is_reported_with_its_snapshot(
     (snapshot,) = list_snapshots(opened)
     assert report["result"]["snapshot_id"] == snapshot.id
     assert report["result"]["files_total"] == 2
+    phases = [name for name, _since in report["course"]["phases"]]
+    assert phases == ["opening the repository", "backup", "saving the snapshot"]
     assert snapshot.hostname == "here"
     assert snapshot.tags == ("plan-x",)
     assert {authorization for _, _, authorization in center.requests} == {f"Agent {TOKEN}"}

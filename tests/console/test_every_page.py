@@ -24,11 +24,13 @@ from engine.commands.backup import backup
 from engine.repository import Repository
 from jobs.models import BackupPlan
 from jobs.recovery import request_recovery
+from records.course import kept_course
 from records.events import emit
 from records.maintenance import request_maintenance
 from records.models import BackupRecord, Event, MaintenanceRun, State
 from storage.models import UsageSample
 from tests.factories import make_plan, make_record
+from tests.records.test_course import TOLD
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -54,7 +56,8 @@ def record(tmp_path: Path) -> BackupRecord:
     good = make_record(plan, snapshot=second, files_total=1, bytes_read=5000, bytes_added=500, bytes_stored=50)
     unreadable = [{"path": "/" + "deep/" * 40 + "x" * 200, "reason": "Permission denied"}]
     make_record(plan, state=State.WARNINGS, unreadable=unreadable, error="e" * 300)
-    make_record(plan, state=State.RUNNING, progress={"bytes_done": 1, "bytes_total": 3, "files_done": 2, "rate": 10.0}, snapshot="")
+    progress = {"bytes_done": 1, "bytes_total": 3, "files_done": 2, "rate": 10.0}
+    make_record(plan, state=State.RUNNING, progress=progress, snapshot="", course=kept_course(TOLD))
     make_record(plan, state=State.QUEUED, snapshot="")
     make_record(plan, deleted_at=timezone.now(), legal_hold_at=timezone.now(), legal_hold_reason="case " * 40)
     UsageSample.objects.create(tenant=plan.tenant, repository=plan.repository, day=timezone.localdate(), used=1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.system.processes import Installation, installation
@@ -120,10 +121,52 @@ def test_the_first_visit_leads_to_a_restored_file(center: Installation, page: Pa
     page.fill("[name=directory]", str(back))
     page.click("button:has-text('Restore')")
     page.evaluate("window.isSamePage = true")
-    expect(page.locator("#run h2")).to_contain_text("success")
+    expect(page.locator("#run .verdict h2")).to_contain_text("success")
     assert page.evaluate("window.isSamePage")
     assert (back / source.relative_to("/") / "report.txt").read_text() == "the report"
 
     page.goto(f"{center.url}/admin/")
     expect(page.locator(".figures")).to_contain_text("last restore: 0")
     expect(page.locator("#steps-title")).to_have_count(0)
+
+
+# A run that its agent is at work on; what the agent says is said by the test.
+RUNNING = """
+from pathlib import Path
+from django.utils import timezone
+from records.models import State
+from tests.factories import agent_token, make_plan, make_record
+plan = make_plan(Path({store!r}))
+record = make_record(plan, state=State.RUNNING, snapshot="", start_time=timezone.now(), end_time=None, lease_until=timezone.now())
+print(record.pk, agent_token(plan.client))
+"""
+
+
+def test_the_page_of_a_run_follows_what_its_agent_says(center: Installation, page: Page, tmp_path: Path) -> None:
+    store = tmp_path / "other-store"
+    store.mkdir()
+    number, token = center.run_python(RUNNING.format(store=str(store))).split()
+
+    def say(second: int, text: str) -> None:
+        samples = [[at, at * 1_000_000, at * 1000, at] for at in range(second + 1)]
+        course = {"phases": [["backup", 0]], "samples": samples, "log": [[second, "warning", text]]}
+        progress = {"phase": "backup", "bytes_done": 10, "bytes_total": 100, "files_done": second, "rate": 5.0}
+        body = {"attempt": 1, "progress": progress, "course": course}
+        address, headers = f"{center.url}/api/agent/job/backup-{number}/progress", {"Authorization": f"Agent {token}"}
+        answer = requests.post(address, json=body, headers=headers, timeout=30)
+        assert answer.status_code == 200, answer.text
+
+    page.goto(f"{center.url}/admin/records/backuprecord/{number}/change/")
+    page.evaluate("window.isSamePage = true")
+    with page.expect_response(lambda answer: "/change/" in answer.url):
+        say(3, "/etc/shadow: Permission denied")
+    expect(page.locator("#log")).to_contain_text("/etc/shadow: Permission denied")
+    page.click("#curve-table summary")
+    expect(page.locator("#curve-table tbody tr")).to_have_count(4)
+    say(5, "/etc/gshadow: Permission denied")
+    expect(page.locator("#log")).to_contain_text("/etc/gshadow: Permission denied")
+    # What was opened stays open, and the curve is drawn from the table.
+    expect(page.locator("#curve-table tbody tr")).to_have_count(6)
+    expect(page.locator("#curve-table")).to_have_attribute("open", "")
+    assert page.evaluate("Chart.getChart(document.querySelector('figure canvas')).data.datasets[0].data.length") >= 6
+    assert page.evaluate("window.isSamePage")

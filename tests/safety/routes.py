@@ -210,6 +210,8 @@ CONSOLE = {
     "/admin/jobs/backupplan/<int:number>/drill": OPERATOR,
     "/admin/jobs/backupplan/<int:number>/pause": OPERATOR,
     "/admin/jobs/backupplan/<int:number>/resume": OPERATOR,
+    "/admin/jobs/backupplan/repeat/backup/<int:number>": OPERATOR,
+    "/admin/jobs/backupplan/repeat/recovery/<int:number>": OPERATOR,
     "/admin/jobs/backupplan/restore/<int:number>": OPERATOR,
     "/admin/records/backuprecord/<int:number>/browse": VIEWER,
     "/admin/records/backuprecord/<int:number>/cancel": OPERATOR,

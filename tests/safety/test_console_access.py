@@ -17,6 +17,7 @@ from django.urls import reverse
 from accounts.models import AuditEntry, Session, Token, User
 from jobs.console.acting import ACTS
 from jobs.models import AuditReport
+from records.lifecycle import KINDS
 from storage.models import UsageSample
 from tests.safety.conftest import PEOPLE, World
 from tests.safety.routes import ACTIONS, ADMINISTRATOR, ANYBODY, CONSOLE, PAGES, ROLES, includes
@@ -27,7 +28,8 @@ OF_MODELS = ("add", "change", "delete", "history", "changelist")
 # A page that refuses may be about to say so in a message, which a session keeps; and that it refused is in the log.
 UNWATCHED = ["accounts.Session", "accounts.AuditEntry"]
 OF_PLANS = {f"/admin/jobs/backupplan/<int:number>/{act}" for act in ACTS}
-POSTED = {"/admin/logout", *OF_PLANS, *(f"/admin/records/{kind}record/<int:number>/cancel" for kind in ("backup", "recovery"))}
+OF_RECORDS = ("records/{kind}record/<int:number>/cancel", "jobs/backupplan/repeat/{kind}/<int:number>")
+POSTED = {"/admin/logout", *OF_PLANS, *(f"/admin/{route.format(kind=kind)}" for route in OF_RECORDS for kind in KINDS)}
 CALLERS = ["nobody", "locked", *PEOPLE]
 
 
