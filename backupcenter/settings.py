@@ -337,6 +337,7 @@ CELERY_BEAT_SCHEDULE = {
     "retention": {"task": "jobs.apply_retention", "schedule": 3600.0, "options": {"expires": 3600}},
     "records": {"task": "records.sync_records", "schedule": crontab(hour="5", minute="20"), "options": {"expires": 6 * 3600}},
     "usage": {"task": "storage.sample_usage", "schedule": 3600.0, "options": {"expires": 3600}},
+    "fleet": {"task": "jobs.note_fleet", "schedule": 600.0, "options": {"expires": 600}},
     "reports": {"task": "jobs.report", "schedule": 3600.0, "options": {"expires": 3600}},
     "recovery kit": {"task": "jobs.watch_kit", "schedule": 3600.0, "options": {"expires": 3600}},
     "housekeeping": {"task": "records.housekeep", "schedule": 3600.0, "options": {"expires": 3600}},

@@ -230,3 +230,17 @@ class MadeKit(models.Model):
 
     def __str__(self) -> str:
         return f"{self.made_at:%Y-%m-%d %H:%M}"
+
+
+class FleetDay(models.Model):
+    """A day of the whole fleet, in bytes (`jobs.protection`); None: not known."""
+
+    day = models.DateField(unique=True)
+    protected = models.BigIntegerField(null=True)
+    stored = models.BigIntegerField(null=True)
+
+    class Meta:
+        ordering = ["-day"]
+
+    def __str__(self) -> str:
+        return f"{self.day}"

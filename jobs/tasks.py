@@ -7,6 +7,7 @@ from jobs.drills import request_due_drills
 from jobs.models import BackupPlan
 from jobs.offering import offer_jobs
 from jobs.planning import run_plan
+from jobs.protection import note_fleet
 from jobs.recoverykit import tell_outdated_kit
 from jobs.retention import apply_retention
 from jobs.scheduling import fire_due_plans, notice_clock_put_back
@@ -33,6 +34,11 @@ def drill() -> None:
 @shared_task(name="jobs.apply_retention")
 def apply_retention_task() -> None:
     apply_retention()
+
+
+@shared_task(name="jobs.note_fleet")
+def note_fleet_task() -> None:
+    note_fleet()
 
 
 @shared_task(name="jobs.report")

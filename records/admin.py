@@ -151,7 +151,7 @@ class JobRecordAdmin(ReadOnlyAdmin):
         }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **may})
 
-    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *arguments: Any, **options: Any) -> HttpResponse:
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *arguments: Any, **options: Any) -> Any:
         if isinstance(record := context.get("original"), JobRecord):
             context |= run_context(record)
         return super().render_change_form(request, context, *arguments, **options)

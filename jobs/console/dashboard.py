@@ -14,6 +14,7 @@ from jobs.console.attention import needs, worst_plans
 from jobs.console.first_steps import first_steps
 from jobs.health import FleetHealth, Health, PlanHealth, fleet_health
 from jobs.models import BackupPlan
+from jobs.protection import fleet_days
 from records.models import BackupRecord, DrillRecord, RecoveryRecord, State
 from records.statistics import Day, recent_days
 from storage.growth import used_percent
@@ -32,7 +33,7 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
     clients = Client.objects.aggregate(
         all=Count("pk"), joined=Count("last_seen"), online=Count("pk", filter=Q(last_seen__gte=heard_since()))
     )
-    last_restore = RecoveryRecord.objects.filter(state=State.SUCCESS).order_by("-pk").first()
+    last_restore, restoring = _recoveries()
     steps = [] if last_restore else first_steps(health, has_tenant=bool(tenants), has_agent=bool(clients["joined"]))
     counts = health.counts
     worst, firing = worst_plans(health), _next_to_fire(health)
@@ -45,9 +46,11 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
         "needs": needs(worst, plans, tenants),
         "may_act": request.user.has_perm("jobs.change_backupplan"),
         "steps": steps,
-        "running": _running(),
+        "running": [*_running_backups(), *restoring],
         "days": days,
         "ratios": _ratios(days),
+        "ratio_days": [(day.date, _ratios([day])) for day in days],
+        "fleet_days": fleet_days(),
         "clients": clients,
         "tenants": [{"tenant": tenant, "percent": used_percent(tenant)} for tenant in tenants[:SHOWN]],
         "firing": [plans[judged.plan] for judged in firing if judged.plan in plans],
@@ -73,12 +76,17 @@ def _verdict(health: FleetHealth) -> str:
     return text % {"unwell": unwell, "count": count}
 
 
-def _running() -> list[BackupRecord | RecoveryRecord]:
-    newest: list[BackupRecord | RecoveryRecord] = []
-    for model in (BackupRecord, RecoveryRecord):
-        rows = model._default_manager.filter(state=State.RUNNING).select_related("client").order_by("-pk")
-        newest += rows[:RUNNING_SHOWN]
-    return newest
+def _running_backups() -> list[BackupRecord]:
+    return list(BackupRecord.objects.filter(state=State.RUNNING).select_related("client").order_by("-pk")[:RUNNING_SHOWN])
+
+
+def _recoveries() -> tuple[RecoveryRecord | None, list[RecoveryRecord]]:
+    """Return the newest recovery that succeeded, and the newest that run, in one query."""
+    good = RecoveryRecord.objects.filter(state=State.SUCCESS).order_by("-pk").values("pk")[:1]
+    rows = RecoveryRecord.objects.filter(Q(state=State.RUNNING) | Q(pk__in=good)).select_related("client")
+    found = list(rows.order_by("state", "-pk")[: 1 + RUNNING_SHOWN])
+    last = next((record for record in found if record.state == State.SUCCESS), None)
+    return last, [record for record in found if record.state == State.RUNNING]
 
 
 def _ratios(days: list[Day]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ No page is wider than its window, has an error in its console, or a serious faul
 
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from engine.backends import open_store
 from engine.commands.backup import backup
 from engine.repository import Repository
 from jobs.models import BackupPlan
+from jobs.protection import note_fleet
 from jobs.recovery import request_recovery
 from records.course import kept_course
 from records.events import emit
@@ -61,6 +63,8 @@ def record(tmp_path: Path) -> BackupRecord:
     make_record(plan, state=State.QUEUED, snapshot="")
     make_record(plan, deleted_at=timezone.now(), legal_hold_at=timezone.now(), legal_hold_reason="case " * 40)
     UsageSample.objects.create(tenant=plan.tenant, repository=plan.repository, day=timezone.localdate(), used=1)
+    note_fleet(timezone.now() - timedelta(days=1))
+    note_fleet()
     make_record(make_plan(tmp_path / "store"), state=State.FAILED, error="The bucket is gone.", snapshot="")
     request_recovery(plan.client, good, '{"destination": "/back"}')
     run = request_maintenance(plan.repository, MaintenanceRun.Kind.FORGET, {"snapshots": ["0" * 64]})
