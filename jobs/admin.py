@@ -3,6 +3,7 @@
 Plans are made, changed, run, paused and verified by the same functions as the API's. django-celery-beat's rows are to look at.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from zoneinfo import ZoneInfo
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
@@ -34,6 +35,9 @@ from backupcenter.console import LookOnly, tell_done
 from jobs.console.acting import ACTS, act_and_tell, act_on_plan, repeat
 from jobs.console.restoring import restore
 from jobs.console.retention import KeepField, retention
+from jobs.console.wizard.looks import answer, ask
+from jobs.console.wizard.pages import preview as preview_plan
+from jobs.console.wizard.pages import wizard
 from jobs.drills import drill_of
 from jobs.models import BackupPlan, PlanDrill
 from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan
@@ -156,6 +160,8 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
 
     TOLD = ["told_state", "next_fire", "repository", "uuid", "runs", "preview", "told_proof", "drills", "allowed_there"]
 
+    change_form_outer_before_template = "console/plan.html"
+    list_before_template = "console/plans.html"
     form = PlanForm
     list_display = ["backup_name", "client", "tenant", "bucket", "schedule", "next_fire", "shown_state", "shown_proof"]
     list_filter = [StateFilter, ("client", AutocompleteSelectFilter), ("tenant", AutocompleteSelectFilter)]
@@ -177,7 +183,7 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
             )
             for name in ACTS
         ]
-        wizard = path(
+        restoring = path(
             "restore/<int:number>/", self.admin_site.admin_view(partial(restore, self)), name="jobs_backupplan_restore"
         )
         preview = path(
@@ -192,7 +198,20 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
             )
             for kind in KINDS
         ]
-        return [*acts, *again, wizard, preview, *super().get_urls()]
+        return [*acts, *again, *self._wizard_urls(), restoring, preview, *super().get_urls()]
+
+    def _wizard_urls(self) -> list[URLPattern]:
+        pages: dict[str, tuple[str, Callable[..., HttpResponse], dict[str, str]]] = {
+            "wizard": ("", wizard, {}),
+            "wizard_preview": ("preview/", preview_plan, {}),
+            "wizard_listing": ("listing/", ask, {"what": "listing"}),
+            "wizard_estimate": ("estimate/", ask, {"what": "estimate"}),
+            "wizard_answer": ("look/<str:number>/", answer, {}),
+        }
+        return [
+            path(f"wizard/{place}", self.admin_site.admin_view(partial(view, self)), known, name=f"jobs_backupplan_{name}")
+            for name, (place, view, known) in pages.items()
+        ]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj:
@@ -250,12 +269,12 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
 
     @display(description=_("state"), label=STATE_COLOURS)
     def shown_state(self, plan: BackupPlan) -> tuple[int, str]:
-        return plan.state, str(BackupPlan.State(plan.state).label)
+        return plan.state, plan.state_text
 
     @admin.display(description=_("state"))
     def told_state(self, plan: BackupPlan) -> str:
         # A page, unlike a list, has no colour for it.
-        return str(BackupPlan.State(plan.state).label)
+        return plan.state_text
 
     def save_model(self, request: HttpRequest, obj: BackupPlan, form: Any, change: bool) -> None:
         plan = change_plan(obj, **{name: form.cleaned_data[name] for name in CHANGEABLE}) if change else obj

@@ -166,6 +166,11 @@ class BackupPlan(models.Model):
             return self.State.PAUSED
         return self.State.IDLE if self.next_fire_at is not None else self.State.ENDED
 
+    @property
+    def state_text(self) -> str:
+        """The state in words."""
+        return str(self.State(self.state).label)
+
 
 class PlanDrill(models.Model):
     """When and how a plan's newest backup is restored to prove that it can be."""

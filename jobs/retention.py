@@ -55,14 +55,15 @@ def expired_backups(now: datetime | None = None) -> Iterator[Judged]:
 def preview_retention(plan: BackupPlan, keep: Mapping[str, Any] | None = None, now: datetime | None = None) -> Preview:
     """Return what `apply_retention` would do with the plan's backups now. `keep`: rules to try instead of the plan's own."""
     tried = dict(plan.keep if keep is None else keep)
-    rules = _rules(plan, tried) if tried else None
+    rules = keep_rules(plan, tried) if tried else None
     return Preview(tried, judge_backups(plan.uuid, rules, now or timezone.now()))
 
 
 def _present_rules() -> dict[UUID, KeepRules]:
     plans = BackupPlan.objects.exclude(keep={}).only("uuid", "keep", "timezone")
-    return {plan.uuid: _rules(plan, plan.keep) for plan in plans.order_by()}
+    return {plan.uuid: keep_rules(plan, plan.keep) for plan in plans.order_by()}
 
 
-def _rules(plan: BackupPlan, keep: Mapping[str, Any]) -> KeepRules:
+def keep_rules(plan: BackupPlan, keep: Mapping[str, Any]) -> KeepRules:
+    """Return keep rules as they judge the plan's backups."""
     return KeepRules(keep_policy(keep), ZoneInfo(plan.timezone))

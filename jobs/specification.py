@@ -30,11 +30,8 @@ def job_specification(record: JobRecord) -> dict[str, Any]:
     return {**common, "backup": _backup(record)}
 
 
-def _backup(record: BackupRecord) -> dict[str, Any]:
-    assert record.client is not None
-    data = json.loads(record.backup_detail["backup_data"])
-    root = record.client.root
-    started = record.start_time or record.queued_at
+def paths_for_agent(root: str, data: dict[str, Any]) -> dict[str, list[str]]:
+    """Return what a plan's data include and exclude as an agent takes it. `root`: of the client."""
     return {
         "include": [_absolute(root, path) for path in data.get("include", [])],
         # A pattern without a slash in it is meant for every directory; with one it is a path like those above.
@@ -42,6 +39,16 @@ def _backup(record: BackupRecord) -> dict[str, Any]:
             pattern if "/" not in pattern or pattern.startswith("!") else _absolute(root, pattern)
             for pattern in data.get("exclude", [])
         ],
+    }
+
+
+def _backup(record: BackupRecord) -> dict[str, Any]:
+    assert record.client is not None
+    data = json.loads(record.backup_detail["backup_data"])
+    root = record.client.root
+    started = record.start_time or record.queued_at
+    return {
+        **paths_for_agent(root, data),
         "host": record.client.hostname,
         "tags": [f"plan-{record.plan_uuid}"],
         "plan": {"uuid": str(record.plan_uuid), "name": record.plan_name},

@@ -122,6 +122,12 @@ def judge_backups(plan_uuid: UUID, rules: KeepRules | None, now: datetime) -> li
     return judged
 
 
+def kept_by_rules(times: Iterable[datetime], rules: KeepRules, now: datetime) -> list[tuple[datetime, tuple[str, ...]]]:
+    """Return, of backups taken at these times, those that stay by rules, newest first, each with the reasons."""
+    taken = [_Dated(number, time.astimezone(rules.zone)) for number, time in enumerate(times)]
+    return [(kept.snapshot.time, kept.reasons) for kept in apply_policy(taken, rules.policy, now=now).keep]
+
+
 def _let_go(plan_uuid: UUID, judged: list[Judged]) -> int:
     expired = [one.record for one in judged if not one.stays]
     if not expired:

@@ -51,7 +51,7 @@ def first_steps(health: FleetHealth, *, has_tenant: bool, has_agent: bool) -> li
             _("Make a plan"),
             _("What is backed up, when, and how long it is held."),
             plan is not None,
-            reverse("admin:jobs_backupplan_add"),
+            reverse("admin:jobs_backupplan_wizard"),
             _("Add a plan"),
         ),
         Step(

@@ -89,6 +89,8 @@ def addresses(record: BackupRecord) -> list[str]:
     found.append(reverse("admin:records_backuprecord_find", args=[record.pk]) + "?name=name-*")
     found.append(reverse("admin:jobs_backupplan_restore", args=[record.pk]))
     plan = BackupPlan.objects.get(uuid=record.plan_uuid)
+    found.append(reverse("admin:jobs_backupplan_wizard"))
+    found.append(reverse("admin:jobs_backupplan_wizard") + f"?like={plan.pk}")
     found.append(reverse("admin:jobs_backupplan_retention", args=[plan.pk]) + "?keep=last+1")
     return found
 

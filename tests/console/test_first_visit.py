@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.system.processes import Installation, installation
@@ -62,11 +63,54 @@ def choose(page: Page, name: str, text: str) -> None:
     page.locator(f".select2-results__option:has-text('{text}')").first.click()
 
 
+def look_for_faults(page: Page) -> None:
+    """Raise AssertionError if there is something serious that axe-core finds."""
+    found = Axe().run(page).response["violations"]
+    assert [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")] == []
+
+
+def make_plan(page: Page, source: Path) -> None:
+    """Go through the wizard: choose from the host's real files, by the agent that runs there."""
+    page.fill("[name=backup_name]", "nightly")
+    page.select_option("[name=client]", index=1)
+    page.click("text=Show the client's files")
+    for part in source.relative_to("/").parent.parts:
+        page.locator(f"#tree .files button.link >> text=/^{re.escape(part)}\\/$/").click()
+        expect(page.locator("#tree .crumbs [aria-current]")).to_have_text(part)
+    page.get_by_role("button", name=f"Back up {source.name}", exact=True).click()
+    expect(page.locator("[name=include]")).to_have_value(str(source))
+    page.locator(f"#tree .files button.link >> text=/^{source.name}\\/$/").click()
+    page.get_by_role("button", name="Leave out [draft].txt", exact=True).click()
+    expect(page.locator("[name=exclude]")).to_have_value(f"{source}/\\[draft].txt")
+    page.click("text=How much is that?")
+    expect(page.locator("#estimate")).to_contain_text("1 file, 10")
+    page.select_option("[name=tenant]", index=1)
+    page.fill("[name=bucket]", "backups")
+    expect(page.locator("#fires time")).to_have_count(10)
+    page.select_option("[name=repeat]", "weekly")
+    expect(page.locator("#fires code")).to_have_text("0 0 3 ? * SUN")
+    expect(page.locator("[name=day]")).to_be_hidden()
+    page.select_option("[name=repeat]", "quartz")
+    expect(page.locator("[name=cron_expression]")).to_have_value("0 0 3 ? * SUN")
+    page.fill("[name=cron_expression]", "0 0 3 * * ?")
+    page.fill("[name=keep]", "last 3")
+    expect(page.locator("#staying")).to_contain_text("of their backups 3 would be there now")
+    look_for_faults(page)
+    page.click("text=Look it over")
+    expect(page.locator(".estimate")).to_contain_text("the first backup stores up to")
+    look_for_faults(page)
+    page.click("text=Make the plan")
+    expect(page.locator("body")).to_contain_text("nightly is made.")
+    expect(page.locator("#plan")).to_contain_text("idle")
+    look_for_faults(page)
+
+
 def test_the_first_visit_leads_to_a_restored_file(center: Installation, page: Page, tmp_path: Path) -> None:
     store, source, back = tmp_path / "store", tmp_path / "source", tmp_path / "back"
     store.mkdir()
     source.mkdir()
     (source / "report.txt").write_text("the report")
+    (source / "[draft].txt").write_text("not this")
 
     page.click("text=Add an endpoint")
     page.select_option("[name=type]", label="directory")
@@ -96,13 +140,7 @@ def test_the_first_visit_leads_to_a_restored_file(center: Installation, page: Pa
 
     page.goto(f"{center.url}/admin/")
     page.click("text=Add a plan")
-    page.fill("[name=backup_name]", "nightly")
-    page.select_option("[name=client]", index=1)
-    page.select_option("[name=tenant]", index=1)
-    page.fill("[name=bucket]", "backups")
-    page.fill("[name=cron_expression]", "0 0 3 * * ?")
-    page.fill("[name=backup_data]", f'{{"include": ["{source}"], "exclude": []}}')
-    save(page)
+    make_plan(page, source)
 
     page.goto(f"{center.url}/admin/")
     expect(page.locator(".needs")).to_contain_text("nightly has no backup yet")

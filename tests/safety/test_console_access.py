@@ -28,8 +28,9 @@ OF_MODELS = ("add", "change", "delete", "history", "changelist")
 # A page that refuses may be about to say so in a message, which a session keeps; and that it refused is in the log.
 UNWATCHED = ["accounts.Session", "accounts.AuditEntry"]
 OF_PLANS = {f"/admin/jobs/backupplan/<int:number>/{act}" for act in ACTS}
+ASKING = {f"/admin/jobs/backupplan/wizard/{what}" for what in ("listing", "estimate")}
 OF_RECORDS = ("records/{kind}record/<int:number>/cancel", "jobs/backupplan/repeat/{kind}/<int:number>")
-POSTED = {"/admin/logout", *OF_PLANS, *(f"/admin/{route.format(kind=kind)}" for route in OF_RECORDS for kind in KINDS)}
+POSTED = {"/admin/logout", *OF_PLANS, *ASKING, *(f"/admin/{route.format(kind=kind)}" for route in OF_RECORDS for kind in KINDS)}
 CALLERS = ["nobody", "locked", *PEOPLE]
 
 
