@@ -17,6 +17,8 @@ TIMEOUT_S = (10, 60)
 PROGRESS_TIMEOUT_S = (5, 10)
 # A request that changes something may be repeated: each names the attempt that it is about.
 RETRIES = Retry(total=3, backoff_factor=0.5, backoff_jitter=0.5, status_forcelist=(502, 503, 504), allowed_methods=None)
+# A job that waits is offered again only after half a minute: a server that is back sooner is to be asked again sooner, too.
+CLAIM_RETRIES = RETRIES.new(total=6, backoff_max=5)
 UNAUTHORIZED = 401
 UPGRADE_REQUIRED = 426
 NO_RETRIES = Retry(total=0)
@@ -106,7 +108,7 @@ class Center:
     def claim(self, job: str, attempt: int) -> dict[str, Any]:
         """Make a job this agent's own and return its specification. Raises Refused, CenterError."""
         # By the nonce the server knows a claim that is repeated because its answer was lost.
-        return self._post(f"job/{job}/claim", {"attempt": attempt, "nonce": os.urandom(16).hex()})
+        return self._post(f"job/{job}/claim", {"attempt": attempt, "nonce": os.urandom(16).hex()}, retries=CLAIM_RETRIES)
 
     def report_progress(
         self, job: str, attempt: int, progress: dict[str, Any], course: dict[str, Any] | None = None

@@ -15,6 +15,7 @@ from django.core.handlers.base import BaseHandler
 from django.http.response import HttpResponseBase
 
 from backupcenter.api.charsets import refuse_exotic_charsets
+from backupcenter.background import work_in_background
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backupcenter.settings")
 
@@ -70,11 +71,10 @@ pages = refuse_exotic_charsets(Handler())
 agents = refuse_exotic_charsets(AgentHandler())
 
 # Models can be imported only after Django is set up.
-from records.events import send_in_background  # noqa: E402
 from records.stream import EventStream  # noqa: E402
 
 events = EventStream()
-send_in_background()
+work_in_background()
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:

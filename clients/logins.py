@@ -55,7 +55,9 @@ def issue_login(client: Client, *, is_replaced: bool = True) -> IssuedLogin:
 def find_login(token: str) -> AgentLogin | None:
     """Return the login of a token that is good, with its client; the first time the logins before it end."""
     good = Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now())
-    login = AgentLogin.objects.select_related("client").filter(good, token_hash=hash_token(token)).first()
+    # Asked for with every request of an agent: without what only people look at.
+    rows = AgentLogin.objects.select_related("client").defer("client__checks", "client__running", "client__allowed")
+    login = rows.filter(good, token_hash=hash_token(token)).first()
     if login is not None and login.used_at is None:
         _confirm(login)
     return login

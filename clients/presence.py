@@ -15,8 +15,8 @@ from clients.models import Client
 
 # Sent with `client` and `online` when a client that was there falls silent, and when it is back.
 presence_changed = Signal()
-# Sent with `client` and `started` (its agent was); a receiver may return how many jobs wait for the client.
-heartbeat_received = Signal()
+# Sent with `client` when its agent has been started.
+agent_started = Signal()
 
 
 def heard_since() -> datetime:
@@ -39,14 +39,11 @@ def touch(client: Client, **said: Any) -> None:
             presence_changed.send_robust(Client, client=client, online=True)
 
 
-def receive_heartbeat(client: Client, *, started: bool = False, **said: Any) -> int:
-    """Note a heartbeat and what it said of the client's fields; return how many jobs wait for the client.
-
-    `started`: it is the first one of an agent that has just been started.
-    """
+def receive_heartbeat(client: Client, *, started: bool = False, **said: Any) -> None:
+    """Note a heartbeat and what it said of the client's fields. `started`: it is the first of an agent that was just started."""
     touch(client, **said)
-    answers = heartbeat_received.send_robust(Client, client=client, started=started)
-    return sum(waiting for _receiver, waiting in answers if type(waiting) is int)
+    if started:
+        agent_started.send_robust(Client, client=client)
 
 
 def note_checks(client: Client, checks: list[dict[str, str]]) -> None:

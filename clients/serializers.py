@@ -183,5 +183,4 @@ class HeartbeatSerializer(serializers.Serializer[Any]):
 
 class HeartbeatAnswerSerializer(serializers.Serializer[Any]):
     client = serializers.IntegerField(max_value=MAX_INT64)
-    queued = serializers.IntegerField(help_text=_("How many jobs wait for this client."))
     login_due = serializers.BooleanField(help_text=_("The agent is to ask for its next login."))

@@ -16,7 +16,7 @@ from backupcenter.api.reading import validated
 from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
 from clients.compatibility import told_protocol
 from jobs.claiming import hand_over
-from jobs.offering import offer_jobs
+from jobs.offering import freed_slots
 from jobs.planning import stores_of
 from jobs.reports import (
     AttemptSerializer,
@@ -98,5 +98,5 @@ class FinishView(JobView):
         record = self.find(request, job)
         finish_job(record, **self.read(request, FinishSerializer))
         # At once, not with the next tick: its slots are free.
-        offer_jobs()
+        freed_slots.ask()
         return Response({"state": record.state, "attempt": record.attempt})

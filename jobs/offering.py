@@ -17,6 +17,7 @@ from django.db.models.functions import Coalesce, RowNumber
 from django.utils import timezone
 
 from backupcenter.api.exceptions import Conflict
+from backupcenter.background import Background
 from clients.models import Client
 from jobs.dispatch import publish
 from jobs.fairness import Waiting, choose
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 # More than any round offers.
 TURNS_IN_A_ROUND = 1 << 20
+# Jobs that end within this time have one round offer what follows them.
+ROUNDS_EVERY_S = 0.1
 
 
 def offer_after_commit() -> None:
@@ -144,3 +147,6 @@ def _with_clients(model: type[JobRecord]) -> QuerySet[JobRecord]:
     """Read records as they are published: with their clients, without their long texts."""
     long = "backup_detail" if model is BackupRecord else "backup_record_detail"
     return model._default_manager.filter(client__isnull=False).select_related("client").defer(long)
+
+
+freed_slots = Background("offering jobs", offer_jobs, ROUNDS_EVERY_S)

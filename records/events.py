@@ -17,13 +17,14 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from backupcenter.api.text import storable
+from backupcenter.background import Background
 from clients.models import Client
 from records.event_log import append_events
 from records.models import BackupRecord, Event, JobRecord
@@ -43,7 +44,6 @@ UNSENT_AFTER = timedelta(seconds=10)
 SENT_AT_ONCE = 500
 # So long a sender in the background gathers events.
 GROUP_S = 0.05
-SENDER = "sending events"
 # After a failure Redis is left alone for this long: a job's reports must not each wait for a timeout.
 REDIS_REST_S = 5.0
 REDIS_TIMEOUT_S = 1.0
@@ -125,34 +125,7 @@ def _send(events: list[Event]) -> None:
     The log has one counter, which only one can lock: what other threads of this process are about to send goes with it.
     """
     _outgoing.extend(events)
-    if not _in_background.is_set():
-        _send_outgoing()
-        return
-    _has_outgoing.set()
-    with _beginning:
-        if not any(thread.name == SENDER for thread in threading.enumerate()):
-            threading.Thread(target=_keep_sending, name=SENDER, daemon=True).start()
-
-
-def send_in_background() -> None:
-    """Have a thread of this process send its events, in groups, from the first on: requests are not to wait for that.
-
-    What it has not sent when the process ends is left to `send_unsent`.
-    """
-    _in_background.set()
-
-
-def _keep_sending() -> None:
-    while True:
-        _has_outgoing.wait()
-        _has_outgoing.clear()
-        try:
-            _send_outgoing()
-        except DatabaseError:
-            log.exception("events not sent; the watchdog will")
-        finally:
-            connection.close()
-        time.sleep(GROUP_S)
+    _sender.ask()
 
 
 def _send_outgoing() -> None:
@@ -213,9 +186,7 @@ def _publisher() -> _Publisher:
 
 _outgoing: deque[Event] = deque()
 _sending = threading.Lock()
-_in_background = threading.Event()
-_beginning = threading.Lock()
-_has_outgoing = threading.Event()
+_sender = Background("sending events", _send_outgoing, GROUP_S)
 
 _progress_sent: dict[str, float] = {}
 _progress_lock = threading.Lock()

@@ -301,7 +301,8 @@ def _expired(now: datetime) -> Iterator[JobRecord]:
 def _runs_already(record: BackupRecord) -> bool:
     """Return whether a run of the record's plan goes on. Its runs stay locked until the transaction ends."""
     runs = BackupRecord.objects.filter(plan_uuid=record.plan_uuid, state__in=ACTIVE_STATES)
-    return any(run.state == State.RUNNING and run.pk != record.pk for run in runs.select_for_update().order_by("pk"))
+    found = runs.select_for_update().order_by("pk").values_list("pk", "state")
+    return any(state == State.RUNNING and pk != record.pk for pk, state in found)
 
 
 def _cancel_requested(record: JobRecord, rows: Any, fields: dict[str, Any]) -> bool:

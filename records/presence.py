@@ -12,7 +12,7 @@ from backupcenter.api.exceptions import Conflict
 from clients.broker import Sharing, cut_off_waits, sharing_changed
 from clients.leaving import client_cut_off
 from clients.models import Client
-from clients.presence import heartbeat_received, presence_changed
+from clients.presence import agent_started, presence_changed
 from records.events import emit
 from records.lifecycle import KINDS, end_job
 from records.models import ACTIVE_STATES, Event, JobRecord, State
@@ -77,11 +77,9 @@ def tell_waiting(sender: Any, number: int, **_extra: Any) -> None:
         emit(Event.Level.ERROR, Event.Topic.CLIENT, title, message, occasion=Event.Occasion.SECURITY)
 
 
-@receiver(heartbeat_received)
-def count_queued(sender: Any, client: Client, started: bool, **_extra: Any) -> int:
-    if started:
-        # What the agent had taken from its queue before it was started is not there any more.
-        for model in KINDS.values():
-            model._default_manager.filter(client=client, state=State.QUEUED).update(published_at=None)
-        emit(Event.Level.INFO, Event.Topic.CLIENT, _("The agent of %(client)s was started") % {"client": client.hostname})
-    return sum(model._default_manager.filter(client=client, state=State.QUEUED).count() for model in KINDS.values())
+@receiver(agent_started)
+def tell_started(sender: Any, client: Client, **_extra: Any) -> None:
+    # What the agent had taken from its queue before it was started is not there any more.
+    for model in KINDS.values():
+        model._default_manager.filter(client=client, state=State.QUEUED).update(published_at=None)
+    emit(Event.Level.INFO, Event.Topic.CLIENT, _("The agent of %(client)s was started") % {"client": client.hostname})

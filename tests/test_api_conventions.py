@@ -134,7 +134,7 @@ def status_of_charset(charset: str) -> int:
     from asgiref.testing import ApplicationCommunicator
 
     # The web process sends its events from a thread, which the tests' database in memory does not bear.
-    with patch("records.events._in_background", Event()):
+    with patch("backupcenter.background._is_on", Event()):
         from backupcenter.asgi import application
 
     scope = {

@@ -50,7 +50,7 @@ class FakeCenter:
             case "join":
                 queue = {"queue": "client.7", "broker": "redis://:secret@127.0.0.1:1/0"}
                 return 201, {"client": {"id": 7, "hostname": body["hostname"]}, "token": TOKEN, **queue}
-        return 200, {"client": 7, "queued": 0}
+        return 200, {"client": 7}
 
     def bodies(self, step: str) -> list[dict[str, Any]]:
         return [body for path, body, _ in self.requests if path.endswith("/" + step)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from urllib3.util.retry import Retry
 
 from agent import job as agent_job
 from agent.center import Center
@@ -376,6 +377,19 @@ def test_names_that_are_no_text_do_not_keep_a_report_back(
     assert report["outcome"] == "failed"
     assert len(report["error"]) <= 2000
     report["error"].encode()
+
+
+def test_a_claim_is_repeated_while_the_server_is_restarted(center: FakeCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Retry, "get_backoff_time", lambda retries: 0.0)
+    usual, refusals = center.answer, iter([503] * 5)
+
+    def answer(*asked: Any) -> Any:
+        status = next(refusals, None)
+        return (status, {"error": "It is about to come."}) if status else usual(*asked)
+
+    monkeypatch.setattr(center, "answer", answer)
+    center.specification = {"job": "backup-12"}
+    assert Center(center.url, TOKEN).claim("backup-12", 1) == {"job": "backup-12"}
 
 
 def test_every_claim_has_a_nonce_of_its_own(center: FakeCenter) -> None:

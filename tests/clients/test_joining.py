@@ -12,7 +12,7 @@ from django.utils import timezone
 from agent.__main__ import parse_arguments
 from clients.joining import join_command
 from clients.models import AgentLogin, Client, JoinToken
-from clients.presence import heartbeat_received, presence_changed
+from clients.presence import agent_started, presence_changed
 from clients.tasks import watch_presence
 from tests.factories import agent_token
 
@@ -159,23 +159,25 @@ def test_people_and_agents_do_not_take_each_others_place(api, joined) -> None:
 def test_a_heartbeat_is_noted(api, joined, client_row) -> None:
     body = {"version": "0.2.0", "os": "Debian 13", "running": ["backup-1"], "load": 0.5}
     answer = joined.post("/api/agent/heartbeat/", body, format="json")
-    assert answer.json() == {"client": client_row.pk, "queued": 0, "login_due": False}
+    assert answer.json() == {"client": client_row.pk, "login_due": False}
     client_row.refresh_from_db()
     assert client_row.online
     assert (client_row.version, client_row.os, client_row.load) == ("0.2.0", "Debian 13", 0.5)
 
 
-def test_a_heartbeat_answers_how_many_jobs_wait(joined, client_row) -> None:
-    def receive(sender, client, started, **_extra):
-        assert (client, started) == (client_row, False)
-        return 3
+def test_of_an_agent_that_was_started_others_are_told_once(joined, client_row) -> None:
+    started = []
 
-    heartbeat_received.connect(receive)
+    def receive(sender, client, **_extra):
+        started.append(client)
+
+    agent_started.connect(receive)
     try:
-        answer = joined.post("/api/agent/heartbeat", {"running": ["backup-1"]}, format="json")
+        for body in ({"started": True}, {"running": ["backup-1"]}):
+            assert joined.post("/api/agent/heartbeat", body, format="json").status_code == 200
     finally:
-        heartbeat_received.disconnect(receive)
-    assert answer.json()["queued"] == 3
+        agent_started.disconnect(receive)
+    assert started == [client_row]
 
 
 @pytest.mark.parametrize("body", [{"load": "nan"}, {"load": "inf"}, {"running": "x"}, {"running": [{}]}])
@@ -205,11 +207,11 @@ def test_a_listener_that_fails_does_not_fail_the_heartbeat(joined, client_row) -
     def fail(sender, **_extra):
         raise RuntimeError
 
-    heartbeat_received.connect(fail)
+    agent_started.connect(fail)
     try:
-        assert joined.post("/api/agent/heartbeat", {}, format="json").status_code == 200
+        assert joined.post("/api/agent/heartbeat", {"started": True}, format="json").status_code == 200
     finally:
-        heartbeat_received.disconnect(fail)
+        agent_started.disconnect(fail)
 
 
 def test_a_heartbeat_takes_a_fixed_number_of_queries(joined, django_assert_max_num_queries) -> None:

@@ -145,8 +145,8 @@ def test_a_login_costs_no_query_once_it_has_arrived(
         issue_login(make_client())
     login = issue_login(client_row)
     heartbeat(ask, login)
-    # Who it is, that it is there, and what waits for it.
-    with django_assert_num_queries(4):
+    # Who it is, and that it is there.
+    with django_assert_num_queries(2):
         heartbeat(ask, login)
 
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy
 from django_eventstream.models import Event as LoggedEvent
 
+from backupcenter import background
 from records import events
 from records.broadcast import Hub
 from records.events import emit, emit_progress, send_unsent
@@ -195,9 +196,9 @@ def test_what_many_threads_tell_at_once_goes_to_the_log_together_and_once(publis
 @pytest.mark.django_db(transaction=True)
 def test_a_process_may_leave_sending_to_a_thread_which_the_first_event_begins(published, monkeypatch):
     sent = threading.Event()
-    monkeypatch.setattr(events, "_send_outgoing", sent.set)
-    monkeypatch.setattr(events, "_in_background", threading.Event())
-    events.send_in_background()
-    assert events.SENDER not in {thread.name for thread in threading.enumerate()}
+    monkeypatch.setattr(background, "_is_on", threading.Event())
+    monkeypatch.setattr(events, "_sender", background.Background("test of sending", sent.set, 0))
+    background.work_in_background()
+    assert "test of sending" not in {thread.name for thread in threading.enumerate()}
     emit(Level.INFO, Topic.GENERAL, "said")
     assert sent.wait(10)
