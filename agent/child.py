@@ -21,6 +21,7 @@ from engine.archiver.streams import Stream
 from engine.backends import Credentials, open_store
 from engine.commands.backup import backup
 from engine.commands.restore import restore
+from engine.commands.restore_preview import ACTIONS, PlannedChange, preview_restore
 from engine.errors import Cancelled, EngineError
 from engine.keys import DerivedKeys
 from engine.lifeline import collect_seldom, end_with_parent
@@ -34,6 +35,8 @@ UNREADABLE_REPORTED = 1000
 LOCK_WAIT_S = (STALE_AFTER + timedelta(minutes=10)).total_seconds()
 ERROR_LENGTH = 2000
 WARNING_LENGTH = 500
+# Of a dry run, of each kind; all are counted.
+CHANGES_REPORTED = 250
 
 
 class _Out:
@@ -163,6 +166,8 @@ def _back_up(
 
 
 def _recover(repository: Repository, wanted: dict[str, Any], out: _Out, cancel: threading.Event) -> dict[str, Any]:
+    if wanted.get("dry_run"):
+        return _preview(repository, wanted, out, cancel)
     summary = restore(
         repository,
         wanted["snapshot"],
@@ -176,6 +181,30 @@ def _recover(repository: Repository, wanted: dict[str, Any], out: _Out, cancel: 
         retry_lock_s=wanted.get("lock_wait_s", LOCK_WAIT_S),
     )
     return asdict(summary)
+
+
+def _preview(repository: Repository, wanted: dict[str, Any], out: _Out, cancel: threading.Event) -> dict[str, Any]:
+    changes: dict[str, list[list[Any]]] = {action: [] for action in ACTIONS}
+
+    def note(change: PlannedChange) -> None:
+        listed = changes[change.action]
+        if len(listed) < CHANGES_REPORTED:
+            listed.append([change.path.decode("utf-8", "replace"), change.size])
+
+    told = preview_restore(
+        repository,
+        wanted["snapshot"],
+        os.fsencode(wanted["destination"]),
+        include=wanted["include"],
+        overwrite=wanted["overwrite"],
+        on_change=note,
+        on_progress=out.progress,
+        on_error=out.unreadable,
+        cancel=cancel,
+        retry_lock_s=wanted.get("lock_wait_s", LOCK_WAIT_S),
+    )
+    counts = told.counts()
+    return {"duration_s": told.duration_s, "errors": told.errors, "preview": {**counts, "changes": changes}}
 
 
 if __name__ == "__main__":

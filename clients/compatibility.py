@@ -3,7 +3,7 @@
 With every request an agent says what it is and which protocol it speaks:
 
     User-Agent: backupcenter-agent/0.1.0
-    Agent-Protocol: 5
+    Agent-Protocol: 6
 
 One from before these headers speaks protocol 1. Agents whose protocol is not between the two below are refused with 426, and their
 jobs wait until they were updated. docs/agent.md tells the protocols apart.
@@ -20,13 +20,15 @@ from rest_framework.request import Request
 
 from engine import __version__
 
-OLDEST_PROTOCOL, NEWEST_PROTOCOL = 1, 5
+OLDEST_PROTOCOL, NEWEST_PROTOCOL = 1, 6
 # Since this one agents replace their logins.
 REPLACING_PROTOCOL = 3
 # Since which agents run the commands of a plan; those before would leave them out.
 COMMANDS_PROTOCOL = 4
 # Since which agents answer what people ask of their host.
 LOOKING_PROTOCOL = 5
+# Since which agents only look what a restore would change; those before would restore.
+DRY_RUN_PROTOCOL = 6
 _UNTOLD_PROTOCOL = 1
 _AGENT = re.compile(r"backupcenter-agent/([\w.+!-]{1,64})", re.ASCII)
 

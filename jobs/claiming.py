@@ -24,7 +24,7 @@ def hand_over(record: JobRecord, attempt: int, nonce: str = "", *, protocol: int
     Conflict if it cannot be run now, or never: then it has failed.
     """
     if not speaks(protocol, record.needs_protocol):
-        raise Conflict(_("This agent is too old to run the commands of the plan: install the server's version of it on this host."))
+        raise Conflict(_("This agent is too old for this job: install the server's version of it on this host."))
     if record.state == State.QUEUED and record.offered_at is None:
         offer_now(record)
     try:

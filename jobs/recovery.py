@@ -9,6 +9,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from backupcenter.api.exceptions import Conflict
+from clients.compatibility import DRY_RUN_PROTOCOL, OLDEST_PROTOCOL
 from clients.models import Client
 from engine.commands.restore import OVERWRITE_MODES
 from jobs.offering import offer_after_commit
@@ -24,6 +25,7 @@ def request_recovery(client: Client, backup: BackupRecord, recovery_data: str) -
     problem = recovery_data_problem(recovery_data)
     if problem:
         raise ValidationError({"recovery_data": [problem]})
+    is_dry_run = bool(json.loads(recovery_data).get("dry_run"))
     with transaction.atomic():
         # Locked, so that it is not let go at this moment.
         current = BackupRecord.objects.select_for_update().filter(pk=backup.pk).first()
@@ -36,6 +38,9 @@ def request_recovery(client: Client, backup: BackupRecord, recovery_data: str) -
             backup_record=backup,
             backup_record_detail=backup_record_detail(backup),
             recovery_data=recovery_data,
+            is_dry_run=is_dry_run,
+            # One that does not know of dry runs would restore.
+            needs_protocol=DRY_RUN_PROTOCOL if is_dry_run else OLDEST_PROTOCOL,
         )
         offer_after_commit()
     log.info("job=%s client=%d backup=%d queued", record.job, client.pk, backup.pk)
@@ -59,6 +64,8 @@ def recovery_data_problem(text: str) -> str | None:
         return _("“overwrite” must be one of: %(modes)s.") % {"modes": ", ".join(OVERWRITE_MODES)}
     if not isinstance(data.get("verify", True), bool):
         return _("“verify” must be true or false.")
+    if not isinstance(data.get("dry_run", False), bool):
+        return _("“dry_run” must be true or false.")
     return None
 
 

@@ -14,6 +14,7 @@ from backupcenter.api.fields import FiniteFloatField, Int32Field, Int64Field, Re
 from backupcenter.api.text import storable
 from records.course import kept_course
 from records.lifecycle import CRASHED, HANDED_BACK, OUTCOMES
+from records.preview import kept_preview
 
 # Linux' longest path.
 PATH_LENGTH = 4096
@@ -31,6 +32,14 @@ class CourseField(serializers.Field):  # type: ignore[type-arg]
 
     def to_representation(self, value: dict[str, Any]) -> dict[str, Any]:
         return value
+
+
+@extend_schema_field({"type": "object", "description": "What a dry run has found: counts, bytes, the first of each kind."})
+class PreviewField(CourseField):
+    """What an agent tells of a dry run (`records.preview`)."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any] | None:  # type: ignore[override]
+        return kept_preview(data)
 
 
 class AttemptSerializer(serializers.Serializer[Any]):
@@ -67,6 +76,7 @@ class ResultSerializer(serializers.Serializer[Any]):
     files_skipped = Int64Field(required=False, allow_null=True)
     files_verified = Int64Field(required=False, allow_null=True)
     bytes_restored = Int64Field(required=False, allow_null=True)
+    preview = PreviewField(required=False, allow_null=True)
 
 
 class UnreadableSerializer(serializers.Serializer[Any]):

@@ -66,6 +66,7 @@ def _recovery(record: RecoveryRecord, backup: BackupRecord) -> dict[str, Any]:
         "include": [_absolute(backup.client.root if backup.client else "/", path) for path in data.get("include") or []],
         "overwrite": data.get("overwrite", "if-changed"),
         "verify": data.get("verify", True),
+        "dry_run": record.is_dry_run,
     }
 
 

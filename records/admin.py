@@ -314,6 +314,7 @@ class RecoveryRecordAdmin(JobRecordAdmin):
         "client",
         "backup_record",
         "shown_state",
+        "is_dry_run",
         "waits",
         "queued_at",
         "start_time",

@@ -35,6 +35,7 @@ PHASES = {
     "saving the snapshot": gettext_lazy("saving the snapshot"),
     "restoring": gettext_lazy("restoring"),
     "verifying": gettext_lazy("reading back and comparing"),
+    "looking what would change": gettext_lazy("looking what would change"),
     "commands after": gettext_lazy("commands after"),
 }
 

@@ -60,7 +60,7 @@ _BACKUP_COUNTS = {
 }
 _LONG_FIELDS: dict[type[JobRecord], tuple[str, ...]] = {
     BackupRecord: ("backup_detail", "unreadable", "error", "progress"),
-    RecoveryRecord: ("backup_record_detail", "recovery_data", "unreadable", "error", "progress"),
+    RecoveryRecord: ("backup_record_detail", "recovery_data", "unreadable", "error", "progress", "preview"),
 }
 _RECOVERY_COUNTS = {name: name for name in ("files_restored", "files_skipped", "files_verified", "bytes_restored")}
 
@@ -156,6 +156,8 @@ def finish_job(
     if isinstance(record, BackupRecord):
         fields["snapshot"] = given.get("snapshot_id") or ""
         fields["hold_until"] = hold_until(record.backup_detail, now) if state in (State.SUCCESS, State.WARNINGS) else None
+    if isinstance(record, RecoveryRecord) and record.is_dry_run:
+        fields["preview"] = given.get("preview")
     fields |= {
         "state": state,
         "attempt": attempt,
@@ -356,6 +358,8 @@ def _tell(record: JobRecord, level: int, what: object, reason: str = "") -> None
     # One language for all who listen, whichever the one who cancels a job prefers.
     with override(settings.LANGUAGE_CODE):
         name = _("Backup %(name)s") if isinstance(record, BackupRecord) else _("Recovery %(name)s")
+        if isinstance(record, RecoveryRecord) and record.is_dry_run:
+            name = _("Dry run of recovery %(name)s")
         title = f"{name % {'name': record}}: {what}"
     log.info(
         "job=%s client=%s attempt=%d state=%s %s", record.job, record.client_id, record.attempt, State(record.state).name, reason

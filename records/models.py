@@ -202,6 +202,9 @@ class RecoveryRecord(JobRecord):
     files_skipped = models.BigIntegerField(_("files left as they were"), null=True, blank=True)
     files_verified = models.BigIntegerField(_("files verified"), null=True, blank=True)
     bytes_restored = models.BigIntegerField(_("bytes restored"), null=True, blank=True)
+    is_dry_run = models.BooleanField(_("dry run"), default=False)
+    # What a dry run has found (`records.preview`).
+    preview = models.JSONField(_("what would change"), null=True, blank=True, editable=False)
 
     objects: ClassVar[JobRecords["RecoveryRecord"]] = JobRecords()
 

@@ -34,6 +34,11 @@ class DetailField(serializers.JSONField):
     """An object whose members are not promised."""
 
 
+@extend_schema_field({"type": "array", "items": {"oneOf": [{"type": "string"}, {"type": "integer"}]}})
+class DetailListField(serializers.JSONField):
+    """A path and its bytes."""
+
+
 @extend_schema_field({"allOf": [{"$ref": "#/components/schemas/PlanDetail"}], "readOnly": True})
 class PlanDetailField(serializers.JSONField):
     """The plan as it was when the run started."""
@@ -144,6 +149,30 @@ class BackupRecordDetailSerializer(BackupRecordSerializer):
         read_only_fields = fields
 
 
+class PlannedChangesSerializer(serializers.Serializer[Any]):
+    """The first of what would happen to files, of each kind as [path, bytes]."""
+
+    created = serializers.ListField(child=DetailListField())
+    overwritten = serializers.ListField(child=DetailListField())
+    kept = serializers.ListField(child=DetailListField())
+    removed = serializers.ListField(child=DetailListField())
+
+
+class RestorePreviewSerializer(serializers.Serializer[Any]):
+    """What a restore would change: entries that are no directories, and their bytes."""
+
+    created = serializers.IntegerField()
+    overwritten = serializers.IntegerField()
+    kept = serializers.IntegerField(help_text=_("Left as they are."))
+    removed = serializers.IntegerField(help_text=_("Of another kind than what comes in their place, which counts as created."))
+    bytes_created = serializers.IntegerField()
+    bytes_overwritten = serializers.IntegerField()
+    bytes_kept = serializers.IntegerField()
+    bytes_removed = serializers.IntegerField()
+    directories = serializers.IntegerField(help_text=_("Directories that would be made."))
+    changes = PlannedChangesSerializer()
+
+
 class RecoveryRecordSerializer(serializers.ModelSerializer[RecoveryRecord]):
     """A restore of a backup record to a client."""
 
@@ -153,6 +182,10 @@ class RecoveryRecordSerializer(serializers.ModelSerializer[RecoveryRecord]):
     end_time = UnixTimeField(read_only=True, allow_null=True)
     queued_at = UnixTimeField(read_only=True)
     hold_time = serializers.SerializerMethodField(help_text=_("Until when the backup it came from is held."))
+    dry_run = serializers.BooleanField(
+        source="is_dry_run", read_only=True, help_text=_("It only looks what a restore would change.")
+    )
+    preview = RestorePreviewSerializer(read_only=True, allow_null=True)
     progress = DetailField(read_only=True, allow_null=True)
     waits = WaitsField()
     unreadable = serializers.ListField(child=DetailField(), read_only=True)
@@ -170,6 +203,8 @@ class RecoveryRecordSerializer(serializers.ModelSerializer[RecoveryRecord]):
             "files_skipped",
             "files_verified",
             "bytes_restored",
+            "dry_run",
+            "preview",
         ]
         read_only_fields = fields
 

@@ -142,4 +142,4 @@ def _obstacle(row: dict[str, Any], held: Held, now: datetime) -> str | None:
 
 
 def _too_old() -> str:
-    return _("its agent is too old to run the commands of its plan: install the server's version of it on the host")
+    return _("its agent is too old for this job: install the server's version of it on the host")

@@ -11,6 +11,8 @@ from engine.terminal import size_text
 
 
 def restore(run: Run) -> int:
+    if run.options.dry_run:
+        return _preview(run)
     with run.opening() as repository:
         from engine.commands.restore import restore
 
@@ -43,6 +45,37 @@ def restore(run: Run) -> int:
     return FAILED if summary.errors else DONE
 
 
+def _preview(run: Run) -> int:
+    from engine.commands.restore_preview import PlannedChange, preview_restore
+
+    def tell(change: PlannedChange) -> None:
+        item = os.fsdecode(change.path)
+        status = {"message_type": "verbose_status", "action": change.action, "item": item, "size": change.size}
+        run.show(status, f"{change.action:11} {size_text(change.size):>10}  {item}")
+
+    options = run.options
+    name, _colon, folder = options.snapshot.partition(":")
+    told = preview_restore(
+        run.open(),
+        name,
+        os.fsencode(options.target),
+        include=[folder] if folder else [],
+        include_patterns=options.include,
+        exclude=options.exclude,
+        overwrite=options.overwrite,
+        on_change=tell,
+        on_error=run.tell_unreadable,
+        cancel=run.cancel,
+        retry_lock_s=options.retry_lock,
+    )
+    run.show(
+        {"message_type": "summary", "dry_run": True, **told.counts()},
+        f"would create {told.created} ({size_text(told.bytes_created)}) and overwrite {told.overwritten} files "
+        f"({size_text(told.bytes_overwritten)}), keep {told.kept} and remove {told.removed}; nothing was written",
+    )
+    return FAILED if told.errors else DONE
+
+
 def _restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("snapshot", help="id, its beginning, or latest; :/folder after it restores that alone")
     parser.add_argument("--target", "-t", required=True, metavar="DIR")
@@ -50,6 +83,7 @@ def _restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exclude", "-e", action="append", default=[], metavar="PATTERN")
     parser.add_argument("--overwrite", default="always", choices=("always", "if-changed", "if-newer", "never"))
     parser.add_argument("--verify", action="store_true", help="read everything back")
+    parser.add_argument("--dry-run", "-n", action="store_true", help="only tell what would be made, overwritten, kept and removed")
     retry_lock_argument(parser, "a prune or a forget")
 
 

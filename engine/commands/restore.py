@@ -9,7 +9,6 @@ too small to be worth starting any. What cannot be restored is told by path and 
 
 import contextlib
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +16,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from engine.allocation import keep_freed_buffers
 from engine.blob import BlobType
@@ -28,14 +26,12 @@ from engine.locks import hold_lock_if_allowed, wait_for_lock
 from engine.metadata import OwnerNotSet
 from engine.progress import Progress, ProgressMeter
 from engine.repository import Repository
+from engine.restorer.existing import OVERWRITE_MODES, Overwrite, keeps_existing
 from engine.restorer.pieces import TaskResult, verify_pieces, write_pieces
 from engine.restorer.plan import Metadata, Outline, Piece, Selection, pieces_of, tasks, walk
 from engine.restorer.target import Path, Target, shown
 from engine.restorer.workers import WORKERS, Workers
 from engine.snapshot import Snapshot, find_snapshot
-
-Overwrite = Literal["always", "if-changed", "if-newer", "never"]
-OVERWRITE_MODES: tuple[Overwrite, ...] = ("always", "if-changed", "if-newer", "never")
 
 # Enough to keep the workers busy while the next window is planned; a waiting task holds no content.
 TASKS_AHEAD = WORKERS
@@ -84,30 +80,45 @@ def restore(
     Raises SnapshotNotFound, PathNotFound if something to include is not there, InvalidPattern, RepositoryLocked, Cancelled,
     EngineError if nothing at all can be done.
     """
-    if overwrite not in OVERWRITE_MODES:
-        raise EngineError(f"overwrite must be one of {', '.join(OVERWRITE_MODES)}")
+    selection = selection_of(include, include_patterns, exclude, overwrite)
     keep_freed_buffers()
-    selection = Selection(
-        tuple(map(_inside_path, include)),
-        compile_patterns(exclude) if exclude else None,
-        compile_patterns(include_patterns) if include_patterns else None,
-    )
     meter = ProgressMeter("restoring", on_progress)
     cancel = cancel or threading.Event()
     with wait_for_lock(partial(hold_lock_if_allowed, repository), retry_lock_s, meter, cancel):
-        damaged: list[tuple[str, DataDamaged]] = []
-        found = snapshot
-        if isinstance(found, str):
-            found = find_snapshot(repository, found, on_damaged=lambda name, error: damaged.append((name, error)))
-        # Afterwards, since a snapshot that has just been saved is in no index that was read before.
-        if not repository.index.has(BlobType.TREE, found.tree):
-            repository.load_index()
-        _refuse_missing(repository, found, include)
+        found, damaged = find_wanted(repository, snapshot, include)
         run = _Restore(repository, os.fsencode(target), overwrite, meter, on_error, cancel)
         meter.report()
         for name, error in damaged:
             run.warn(f"snapshots/{name}".encode(), str(error))
         return run.run(found.tree, selection, verify)
+
+
+def selection_of(
+    include: Sequence[str], include_patterns: Sequence[str], exclude: Sequence[str], overwrite: Overwrite
+) -> Selection:
+    """Return which part of a snapshot is meant by the arguments of a restore. Raises InvalidPattern, EngineError."""
+    if overwrite not in OVERWRITE_MODES:
+        raise EngineError(f"overwrite must be one of {', '.join(OVERWRITE_MODES)}")
+    return Selection(
+        tuple(map(_inside_path, include)),
+        compile_patterns(exclude) if exclude else None,
+        compile_patterns(include_patterns) if include_patterns else None,
+    )
+
+
+def find_wanted(
+    repository: Repository, snapshot: Snapshot | str, include: Sequence[str]
+) -> tuple[Snapshot, list[tuple[str, DataDamaged]]]:
+    """Return the snapshot, with its index read, and the damaged ones that `latest` leaves out. Raises as `restore` does."""
+    damaged: list[tuple[str, DataDamaged]] = []
+    found = snapshot
+    if isinstance(found, str):
+        found = find_snapshot(repository, found, on_damaged=lambda name, error: damaged.append((name, error)))
+    # Afterwards, since a snapshot that has just been saved is in no index that was read before.
+    if not repository.index.has(BlobType.TREE, found.tree):
+        repository.load_index()
+    _refuse_missing(repository, found, include)
+    return found, damaged
 
 
 class _Restore:
@@ -124,6 +135,8 @@ class _Restore:
         self.target = Target(directory, create=True)
         self._on_error = on_error
         self._failed: set[bytes] = set()
+        # Of these, what was not counted among the files.
+        self._never_begun: set[bytes] = set()
         self.directories: list[tuple[Path, Metadata]] = []
         self.specials: list[tuple[Path, Outline]] = []
         self.links: list[tuple[Path, Path]] = []
@@ -156,7 +169,7 @@ class _Restore:
         finally:
             self.remove_unfinished()
             self.target.close()
-        failed = len(self._failed)
+        failed = len(self._failed) - len(self._never_begun)
         restored = max(0, self.files + len(self.specials) + len(self.links) - failed)
         return RestoreSummary(restored, self.skipped, bytes_restored, self.verified, self.meter.errors, time.monotonic() - began)
 
@@ -176,6 +189,11 @@ class _Restore:
         """Tell that an entry could not be restored."""
         self._failed.add(path)
         self.warn(path, reason)
+
+    def leave_out(self, path: bytes, reason: str) -> None:
+        """Tell that an entry could not even be begun."""
+        self._never_begun.add(path)
+        self.report(path, reason)
 
     def warn(self, path: bytes, reason: str) -> None:
         """Tell that an entry is there, but not all as it was."""
@@ -210,7 +228,7 @@ class _Restore:
         """Make all directories, remember links and special files for later, and yield the files to write."""
         first_of_link: dict[tuple[int, int], Path] = {}
         unusable: set[Path] = set()
-        for path, entry in walk(self.repository, tree, selection, self.report):
+        for path, entry in walk(self.repository, tree, selection, self.leave_out):
             self.check_cancelled()
             self._has_found_any = True
             if path[:-1] in unusable:
@@ -231,11 +249,11 @@ class _Restore:
                 # Before what is kept is left out: the other names of a kept file become links to it.
                 identity = entry.link_identity
                 first = first_of_link.setdefault(identity, path) if identity else path
-                if self.keeps_existing(path, entry):
+                if self.overwrite != "always" and keeps_existing(self.overwrite, self.target.status(path), entry):
                     self.skipped += 1
                     continue
             except (EngineError, OSError) as error:
-                self.report(shown(path), _reason(error))
+                self.leave_out(shown(path), _reason(error))
                 unusable.add(path)
                 continue
             if first != path:
@@ -246,21 +264,6 @@ class _Restore:
                 yield path, entry
             else:
                 self.specials.append((path, entry))
-
-    def keeps_existing(self, path: Path, entry: Outline) -> bool:
-        """Whether what stands there already is to be left as it is."""
-        if self.overwrite == "always":
-            return False
-        status = self.target.status(path)
-        if status is None:
-            return False
-        if self.overwrite == "never":
-            return True
-        node = entry.node()
-        if self.overwrite == "if-newer":
-            return status.st_mtime_ns >= node.mtime_ns
-        is_same_kind = stat.S_ISREG(status.st_mode) == (node.type == "file")
-        return is_same_kind and node.type == "file" and (status.st_size, status.st_mtime_ns) == (node.size, node.mtime_ns)
 
     def make_large_file(self, path: Path, file: Outline) -> None:
         """Make a file that several tasks write to, as one hole."""

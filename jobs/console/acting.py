@@ -1,5 +1,6 @@
 """What buttons of the console do with one plan or one run. They post, so that no link does it by being followed."""
 
+import json
 from collections.abc import Callable
 
 from django.contrib import messages
@@ -52,7 +53,7 @@ def act_and_tell(page: ModelAdmin, request: HttpRequest, plan: BackupPlan, act: 
 def repeat(page: ModelAdmin, request: HttpRequest, kind: str, number: int) -> HttpResponse:
     """Run the plan of a backup again, or ask for what a recovery was asked for (`POST`), and go to the new run's page.
 
-    `kind`: `backup` or `recovery`.
+    `kind`: `backup` or `recovery`. With `for_real` in the form a dry run is followed by the restore that it was one of.
     """
     if kind == RecoveryRecord.KIND:
         is_allowed = request.user.has_perm("records.add_recoveryrecord")
@@ -63,7 +64,8 @@ def repeat(page: ModelAdmin, request: HttpRequest, kind: str, number: int) -> Ht
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     try:
-        queued = _repeat_recovery(number) if kind == RecoveryRecord.KIND else _repeat_backup(number)
+        is_recovery = kind == RecoveryRecord.KIND
+        queued = _repeat_recovery(number, for_real="for_real" in request.POST) if is_recovery else _repeat_backup(number)
     except (APIException, ValidationError) as error:
         page.message_user(request, str(getattr(error, "detail", error)), messages.ERROR)
         return redirect(came_from(request) or "admin:index")
@@ -78,8 +80,11 @@ def _repeat_backup(number: int) -> BackupRecord:
     return run_plan(plan)
 
 
-def _repeat_recovery(number: int) -> RecoveryRecord:
+def _repeat_recovery(number: int, *, for_real: bool) -> RecoveryRecord:
     record = get_object_or_404(RecoveryRecord.objects.select_related("client", "backup_record"), pk=number)
     if record.client is None or record.backup_record is None:
         raise Conflict(gettext("Its client or its backup was deleted."))
-    return request_recovery(record.client, record.backup_record, record.recovery_data)
+    wanted = json.loads(record.recovery_data)
+    if for_real:
+        wanted.pop("dry_run", None)
+    return request_recovery(record.client, record.backup_record, json.dumps(wanted) if for_real else record.recovery_data)

@@ -21,6 +21,8 @@ from jobs.recovery import request_recovery
 from records.models import BackupRecord
 
 ORIGINAL = "/"
+# The button that only asks what would change.
+DRY_RUN = "dry_run"
 POLICIES = {
     "always": gettext_lazy("replace them"),
     "if-changed": gettext_lazy("replace those that differ"),
@@ -67,7 +69,8 @@ class RestoreForm(forms.Form):
         data = super().clean() or {}
         if data.get("place") == "other" and not data.get("directory", "").startswith("/"):
             self.add_error("directory", _("Must be a path that begins with “/”."))
-        if data.get("place") == "original" and data.get("overwrite") != "never" and not data.get("confirmed"):
+        replaces = data.get("place") == "original" and data.get("overwrite") != "never"
+        if replaces and not data.get("confirmed") and DRY_RUN not in self.data:
             self.add_error("confirmed", _("Confirm that files at their old place may be replaced, or choose another place."))
         return data
 
@@ -94,11 +97,15 @@ def restore(page: ModelAdmin, request: HttpRequest, number: int) -> HttpResponse
     form = RestoreForm(request.POST) if request.method == "POST" else RestoreForm(initial=initial)
     if request.method == "POST" and not problems and form.is_valid():
         try:
-            queued = request_recovery(form.cleaned_data["client"], record, json.dumps(recovery_data(form.cleaned_data, paths)))
+            wanted = recovery_data(form.cleaned_data, paths) | ({"dry_run": True} if DRY_RUN in request.POST else {})
+            queued = request_recovery(form.cleaned_data["client"], record, json.dumps(wanted))
         except APIException as error:
             problems.append(str(error.detail))
         else:
-            tell_done(page, request, queued, gettext_lazy("Restore %(record)s is queued."), record=queued)
+            done = gettext_lazy("Restore %(record)s is queued.")
+            if queued.is_dry_run:
+                done = gettext_lazy("%(record)s is queued: it looks what would change, and writes nothing.")
+            tell_done(page, request, queued, done, record=queued)
             return redirect("admin:records_recoveryrecord_change", queued.pk)
     context = {
         **page.admin_site.each_context(request),

@@ -8,7 +8,8 @@ from django.utils.translation import gettext as _
 from records.advice import advice_for
 from records.comparing import previous_backup
 from records.course import Line, curve_of, log_of, phases_of, ratio_to
-from records.models import BackupRecord, Event, JobRecord
+from records.models import BackupRecord, Event, JobRecord, RecoveryRecord
+from records.preview import preview_tables
 
 EVENTS_SHOWN = 50
 LEVELS = {Event.Level.WARNING: "warning", Event.Level.ERROR: "error"}
@@ -24,6 +25,7 @@ def run_context(record: JobRecord) -> dict[str, Any]:
         "curve": curve_of(record),
         "log": log_of(record, [Line(record.queued_at, "info", _("queued")), *_events(record)]),
         "log_left_out": record.course.get("log_left_out", 0),
+        "preview": preview_tables(record) if isinstance(record, RecoveryRecord) else [],
         "before": before,
         "beside": ratio_to(record, before) if isinstance(record, BackupRecord) and record.snapshot and before else [],
     }

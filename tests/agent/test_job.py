@@ -82,6 +82,24 @@ def test_a_backup_is_reported_with_its_snapshot(
     assert {authorization for _, _, authorization in center.requests} == {f"Agent {TOKEN}"}
 
 
+def test_a_dry_run_tells_what_would_change_and_writes_nothing(
+    center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob
+) -> None:
+    center.specification = backup_job(source)
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    snapshot = center.bodies("finish")[0]["result"]["snapshot_id"]
+    target = tmp_path / "back"
+    recovery = {"snapshot": snapshot, "destination": str(target), "include": [], "overwrite": "always", "verify": True}
+    center.specification = {**center.specification, "kind": "recovery", "recovery": {**recovery, "dry_run": True}}
+    run_job(Center(center.url, TOKEN), tmp_path, "recovery-1", 1)
+    report = center.bodies("finish")[1]
+    assert report["outcome"] == "success"
+    told = report["result"]["preview"]
+    assert (told["created"], told["overwritten"], told["kept"], told["removed"]) == (2, 0, 0, 0)
+    assert sorted(told["changes"]["created"]) == [[f"{source}/random", 100_000], [f"{source}/text", 5]]
+    assert not target.exists()
+
+
 def test_a_recovery_brings_the_files_back(center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob) -> None:
     center.specification = backup_job(source)
     run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)

@@ -29,9 +29,10 @@ from jobs.recovery import request_recovery
 from records.course import kept_course
 from records.events import emit
 from records.maintenance import request_maintenance
-from records.models import BackupRecord, Event, MaintenanceRun, State
+from records.models import BackupRecord, Event, MaintenanceRun, RecoveryRecord, State
 from storage.models import UsageSample
 from tests.factories import make_plan, make_record
+from tests.jobs.test_dry_run import FOUND
 from tests.records.test_course import TOLD
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -67,6 +68,8 @@ def record(tmp_path: Path) -> BackupRecord:
     note_fleet()
     make_record(make_plan(tmp_path / "store"), state=State.FAILED, error="The bucket is gone.", snapshot="")
     request_recovery(plan.client, good, '{"destination": "/back"}')
+    looked = request_recovery(plan.client, good, '{"destination": "/back", "dry_run": true}')
+    RecoveryRecord.objects.filter(pk=looked.pk).update(state=State.SUCCESS, preview=FOUND)
     run = request_maintenance(plan.repository, MaintenanceRun.Kind.FORGET, {"snapshots": ["0" * 64]})
     MaintenanceRun.objects.filter(pk=run.pk).update(result={"forgotten": ["0" * 64]})
     emit(Event.Level.ERROR, Event.Topic.BACKUP, "title " * 20, "message " * 50)

@@ -21,7 +21,7 @@ from tests.jobs.test_agent_jobs import RESULT
 
 STREAM = {"name": "/dumps/shop.sql", "command": ["dump-shop"]}
 HOOK = {"command": ["flush", "level=full"], "timeout_s": 60}
-TOO_OLD = "its agent is too old to run the commands of its plan: install the server's version of it on the host"
+TOO_OLD = "its agent is too old for this job: install the server's version of it on the host"
 
 
 def data(**what: Any) -> str:
