@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from backupcenter.api.exceptions import Conflict
 from clients.compatibility import DRY_RUN_PROTOCOL, OLDEST_PROTOCOL
 from clients.models import Client
-from engine.commands.restore import OVERWRITE_MODES
+from engine.restorer.existing import OVERWRITE_MODES
 from jobs.offering import offer_after_commit
 from records.browsing import GONE
 from records.models import BackupRecord, RecoveryRecord

@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, 
 
 from backupcenter.console import tell_done
 from clients.models import Client
-from engine.commands.restore import OVERWRITE_MODES
+from engine.restorer.existing import OVERWRITE_MODES
 from jobs.recovery import request_recovery
 from records.models import BackupRecord
 
