@@ -45,7 +45,6 @@ class EstimatingPaginator(Paginator):  # type: ignore[type-arg]
         self.__dict__.pop("num_pages", None)
         return Page(rows, wanted, self)
 
-
     def _rows(self, start: int) -> list[Any]:
         """Read a page. Far from the first one, what comes before is skipped in an index, and not read with all that is joined."""
         rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
@@ -58,8 +57,13 @@ class EstimatingPaginator(Paginator):  # type: ignore[type-arg]
 
 def planned_rows(rows: "QuerySet[Any]") -> int | None:
     """Return how many rows PostgreSQL expects if they are many, None if they can be counted (and on SQLite, which has no idea)."""
+    expected = expected_rows(rows)
+    return expected if expected is not None and expected > COUNTED_UP_TO else None
+
+
+def expected_rows(rows: "QuerySet[Any]") -> int | None:
+    """Return how many rows PostgreSQL expects, None if nobody knows: on SQLite, and where there can be none."""
     if connections[rows.db].vendor != "postgresql" or rows.query.is_empty():
         return None
     (plan,) = json.loads(rows.order_by().values("pk").explain(format="json"))
-    expected = int(plan["Plan"]["Plan Rows"])
-    return expected if expected > COUNTED_UP_TO else None
+    return int(plan["Plan"]["Plan Rows"])

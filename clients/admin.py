@@ -96,6 +96,7 @@ class ClientAdmin(ModelAdmin):
     form = ClientForm
     list_display = ["hostname", "address", "is_online", "last_seen", "shown_version", "os", "load", "running_jobs", "has_joined"]
     list_filter = [OnlineFilter, "version", "os"]
+    list_per_page = 25
     search_fields = ["hostname", "ipv6", "os"]
     heard_fields = ["os", "version", "agent", "load", "running_jobs", "last_seen"]
     readonly_fields = [*heard_fields, "created_at", "shown_login", "shown_allowed", "checked_at", "shown_checks"]

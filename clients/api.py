@@ -16,6 +16,7 @@ from rest_framework.viewsets import GenericViewSet
 from accounts.models import User
 from backupcenter.api.exceptions import Conflict
 from backupcenter.api.keys import address_of_key
+from backupcenter.api.pages import PagesIfAsked
 from clients.joining import join_command
 from clients.leaving import revoke
 from clients.models import Client, JoinToken
@@ -45,7 +46,9 @@ def client_of_key(key: str) -> Client:
 
 
 @extend_schema_view(
-    list=extend_schema(),
+    list=extend_schema(
+        description="The hosts that are backed up: all of them, or the page that is asked for; `X-Total-Count` then tells how many."
+    ),
     retrieve=extend_schema(parameters=[KEY]),
     create=extend_schema(examples=[OpenApiExample("client1", CLIENT, request_only=True)]),
     partial_update=extend_schema(parameters=[KEY]),
@@ -58,7 +61,7 @@ class ClientViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.Des
     serializer_class = ClientSerializer
     write_role = User.Role.ADMINISTRATOR
     lookup_field = "ipv4"
-    pagination_class = None
+    pagination_class = PagesIfAsked
     filter_backends: list[Any] = []
     schema_tags = ["client"]
 

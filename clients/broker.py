@@ -99,7 +99,7 @@ def ask_sharing() -> Sharing:
 
 
 def sharing_found() -> Sharing:
-    """Return why agents share one login, as `guard` has found last, in whichever process."""
+    """Return why agents share one login, as `guard` has found last, in whichever process. Raises RedisError, OSError."""
     found = shared_cache.get(SHARING)
     return Sharing(found) if found in Sharing.values else Sharing.NOT
 

@@ -41,7 +41,7 @@ from records.display import (
 )
 from records.legal_hold_admin import LegalHoldActions
 from records.models import BackupRecord, DeletedBackup, Event, JobRecord, MaintenanceRun, RecoveryRecord, State
-from records.searching import search_records
+from records.searching import search_events, search_records
 from records.slots import explain_waiting
 
 # Every state has its place, if no colour: of one that is missing the list would show the number.
@@ -351,6 +351,9 @@ class EventAdmin(ReadOnlyAdmin):
     fields = ["time", "level", "topic", "occasion", "title", "message", "plan", "client", "shown_job"]
     list_filter = ["level", "topic", "occasion", "time"]
     search_fields = ["title", "message", "job"]
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
+        return search_events(queryset, search_term), False
 
     @display(description=_("level"), ordering="level", label=LEVEL_COLOURS)
     def shown_level(self, event: Event) -> tuple[int, str]:

@@ -154,6 +154,8 @@ class BackupRecord(JobRecord):
             models.Index(fields=["hold_until"], name="backup_held", condition=Q(hold_until__isnull=False)),
             # Not by lease: each report would then have to be entered in every index of the row.
             models.Index(fields=["state"], name="backup_at_work", condition=Q(state__in=[1, 2])),
+            # What a far page skips is counted in it, without reading the rows.
+            models.Index(fields=["id"], name="backup_present", condition=Q(deleted_at__isnull=True)),
             models.Index(fields=["end_time"], name="backup_failed", condition=Q(state__in=[3, 6])),
             models.Index(fields=["deleted_at"], name="backup_deleted", condition=Q(deleted_at__isnull=False)),
         ]

@@ -1,6 +1,7 @@
 """What the history adds up to: how each day ended, what was read of the hosts and what of it was new."""
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -8,6 +9,7 @@ from django.core.cache import cache
 from django.db.models import Count, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
+from redis import RedisError
 
 from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, State
 
@@ -56,10 +58,14 @@ def recent_days(count: int, now: datetime | None = None) -> list[Day]:
     """Return the last days, today as the last, in the current time zone. At most a minute old."""
     today = timezone.localdate(now)
     key = f"days:{timezone.get_current_timezone_name()}:{today}:{count}"
-    figures = cache.get(key)
+    # Without the cache the page takes longer; it is wanted most when something is away.
+    figures = None
+    with suppress(RedisError):
+        figures = cache.get(key)
     if figures is None:
         figures = _count_days(today - timedelta(days=count - 1))
-        cache.set(key, figures, KEPT_S)
+        with suppress(RedisError):
+            cache.set(key, figures, KEPT_S)
     days = (today - timedelta(days=back) for back in reversed(range(count)))
     return [Day(day, **figures.get(day.isoformat(), {})) for day in days]
 

@@ -44,21 +44,29 @@ def test_a_page_past_the_end_is_not_there_whatever_was_expected(rows, api, monke
 
 
 @pytest.mark.postgres
-def test_many_rows_are_estimated_and_few_are_counted() -> None:
+def test_many_rows_are_estimated_few_are_counted_and_what_is_searched_is_found_by_index() -> None:
     with postgres_server() as url, installation(url) as center:
         printed = center.run_python(
             "import json;"
             "from django.db import connection;"
             "from records.models import Event;"
             "from backupcenter.counting import EstimatingPaginator, planned_rows;"
+            "from records.searching import search_events;"
             "Event.objects.bulk_create(Event(level=0 if n else 80, topic=0, title='event') for n in range(20000));"
             "connection.cursor().execute('ANALYZE');"
             "few = Event.objects.filter(level=80);"
-            "print(json.dumps([planned_rows(Event.objects.all()), planned_rows(few), EstimatingPaginator(few, 20).count]))"
+            "Event.objects.filter(pk__in=Event.objects.order_by('pk')[1000:1100]).update(title='long ago', job='backup-77');"
+            # Of so few rows it would read all.
+            "connection.cursor().execute('ANALYZE; SET enable_seqscan TO off');"
+            "found = search_events(Event.objects.order_by('-pk'), 'AGO backup-77');"
+            "facts = [planned_rows(Event.objects.all()), planned_rows(few), EstimatingPaginator(few, 20).count];"
+            "print(json.dumps([*facts, len(found), found.all()[:25].explain()]))"
         )
-    many, few, counted = json.loads(printed.splitlines()[-1])
+    many, few, counted, found, way = json.loads(printed.splitlines()[-1])
     assert 18_000 < many < 22_000
     assert (few, counted) == (None, 1)
+    assert found == 100
+    assert "event_by_words" in way
 
 
 def test_a_page_that_is_far_off_has_the_same_rows_in_the_same_order(rows, api, monkeypatch) -> None:

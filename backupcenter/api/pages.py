@@ -58,6 +58,24 @@ class RecordPagination(PageNumberPagination):
         }
 
 
+class PagesIfAsked(RecordPagination):
+    """A plain array, as it always was: of all rows, or of one page for who sends `page` or `page_size`.
+
+    How many rows there are in all is then told by the header `X-Total-Count`.
+    """
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
+        is_asked = not {self.page_query_param, self.page_size_query_param}.isdisjoint(request.query_params)
+        return super().paginate_queryset(queryset, request, view) if is_asked else None
+
+    def get_paginated_response(self, data: Any) -> Response:
+        assert self.page is not None
+        return Response(data, headers={"X-Total-Count": str(self.page.paginator.count)})
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        return schema
+
+
 def _whole_number(text: str, name: str) -> int:
     """Return a number from 1; one of too many digits is cut, which leaves it past every end."""
     number = int(text.lstrip("0")[:MAX_DIGITS] or 0) if text.isascii() and text.isdigit() else 0

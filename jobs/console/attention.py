@@ -12,7 +12,7 @@ from django.utils.formats import date_format
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
-from clients.broker import Sharing, sharing_found
+from clients.broker import AWAY, Sharing, sharing_found
 from clients.models import Client
 from clients.presence import heard_since
 from jobs.health import FleetHealth, Health, PlanHealth
@@ -116,7 +116,13 @@ def _checks() -> Iterator[Need]:
 
 
 def _broker() -> Iterator[Need]:
-    if (sharing := sharing_found()) is not Sharing.NOT:
+    try:
+        sharing = sharing_found()
+    except AWAY:
+        text = _("No job starts until it does; what runs goes on. Is its service up, and is BACKUPCENTER_REDIS_URL right?")
+        yield Need(title=_("Redis does not answer"), text=text, link=reverse("admin:records_event_changelist"), grave=True)
+        return
+    if sharing is not Sharing.NOT:
         title = _("All agents share one login to the broker")
         text = _("%(reason)s. A stolen host could read other clients' queues; docs/operating.md says what Redis needs.")
         yield Need(title=title, text=text % {"reason": sharing.label}, link=reverse("admin:clients_client_changelist"), grave=True)

@@ -201,6 +201,17 @@ def test_a_list_takes_a_fixed_number_of_queries(api, rows, django_assert_num_que
         assert len(client.get("/api/client").json()) == rows
 
 
+def test_a_page_of_clients_is_a_plain_array_for_who_asks_for_one(api, db) -> None:
+    for number in range(5):
+        Client.objects.create(ipv4=number, hostname=f"client{number}")
+    client = api("viewer")
+    assert "X-Total-Count" not in client.get("/api/client").headers
+    last = client.get("/api/client?page=2&page_size=3")
+    assert [row["hostname"] for row in last.json()] == ["client3", "client4"]
+    assert last.headers["X-Total-Count"] == "5"
+    assert client.get("/api/client?page=3&page_size=3").status_code == 404
+
+
 @pytest.mark.parametrize("way", ["api", "console", "join"])
 def test_a_change_leaves_alone_what_becomes_of_the_client_meanwhile(api, account, client_row, way) -> None:
     seen = timezone.now()

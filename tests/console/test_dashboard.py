@@ -54,6 +54,11 @@ def test_a_failing_plan_is_told_with_its_error_and_run_again_by_its_button(plan,
     assert BackupRecord.objects.filter(plan_uuid=plan.uuid, state=State.QUEUED).count() == 1
 
 
+def test_the_front_page_tells_that_redis_is_away(plan, operator, settings) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
+    assert "Redis does not answer" in operator.get(reverse("admin:index")).content.decode()
+
+
 def test_a_button_is_for_who_may_press_it(plan, account) -> None:
     make_record(plan, state=State.FAILED)
     viewer = Browser()
