@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('clients', '0007_note_what_is_allowed'),
-        ('records', '0018_keep_the_course_of_runs'),
+        ("records", "0019_run_restores_dry"),
         ('storage', '0005_sample_usage'),
     ]
 
