@@ -34,6 +34,12 @@
     return { labels: isTime ? undefined : labels, lines, isTime };
   }
 
+  // Bytes are told in powers of 1024, so that round numbers of theirs are powers of two.
+  function stepOf(figure, lines) {
+    const most = Math.max(1, ...lines.flatMap((line) => line.data.map((point) => point?.y ?? point ?? 0)));
+    return figure.dataset.unit === "ratio" ? undefined : 2 ** Math.ceil(Math.log2(most / 4));
+  }
+
   function draw(figure) {
     if (typeof Chart === "undefined") return;
     drawn.get(figure)?.destroy();
@@ -48,7 +54,7 @@
         pointHitRadius: 12, spanGaps: true, tension: 0 };
     });
     const ticks = { color: text, maxRotation: 0, autoSkipPadding: 16 };
-    const x = isTime ? { type: "linear", min: 0, bounds: "data", ticks: { ...ticks, callback: clock } } : { ticks };
+    const x = isTime ? { type: "linear", min: 0, bounds: "data", ticks: { ...ticks, includeBounds: false, callback: clock } } : { ticks };
     drawn.set(figure, new Chart(figure.querySelector("canvas"), {
       type: "line",
       data: { labels, datasets },
@@ -56,7 +62,7 @@
         animation: false, responsive: true, maintainAspectRatio: false, interaction: { mode: "index", intersect: false },
         scales: {
           x: { ...x, grid: { display: false } },
-          y: { beginAtZero: true, ticks: { color: text, callback: format, maxTicksLimit: 6 }, grid: { color: grid } },
+          y: { beginAtZero: true, ticks: { color: text, callback: format, maxTicksLimit: 6, stepSize: stepOf(figure, lines) }, grid: { color: grid } },
         },
         plugins: {
           legend: { labels: { color: text, boxWidth: 24, boxHeight: 0 } },
