@@ -1,6 +1,6 @@
 """What the console's pages share: being for looking only, saying that an action was done, going back to where it was asked for."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib import messages
@@ -25,6 +25,22 @@ class LookOnly:
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class ActionsOnPage:
+    """For a page of rows whose own pages have buttons for what the list can do with them. To be named before `ModelAdmin`.
+
+    `page_actions`: the names of actions, with what their buttons say.
+    """
+
+    change_form_outer_before_template = "console/actions.html"
+    page_actions: ClassVar[dict[str, str | Promise]] = {}
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        if context.get("original") is not None:
+            allowed = self.get_actions(request)  # type: ignore[attr-defined]
+            context["page_actions"] = [(name, label) for name, label in self.page_actions.items() if name in allowed]
+        return super().render_change_form(request, context, *arguments, **options)  # type: ignore[misc]
 
 
 def tell_done(page: "ModelAdmin[Any]", request: HttpRequest, row: Model, sentence: str | Promise, **names: object) -> None:

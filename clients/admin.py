@@ -11,7 +11,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
@@ -20,7 +20,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from backupcenter.api.keys import ipv4_number
-from backupcenter.console import tell_done
+from backupcenter.console import ActionsOnPage, tell_done
 from clients.compatibility import AgentStatus
 from clients.joining import join_command
 from clients.leaving import revoke
@@ -90,9 +90,10 @@ class OnlineFilter(admin.SimpleListFilter):
 
 
 @admin.register(Client)
-class ClientAdmin(ModelAdmin):
+class ClientAdmin(ActionsOnPage, ModelAdmin):
     """Clients."""
 
+    page_actions = {"issue_join_token": _("Show the command to join with")}
     form = ClientForm
     list_display = ["hostname", "address", "is_online", "last_seen", "shown_version", "os", "load", "running_jobs", "has_joined"]
     list_filter = [OnlineFilter, "version", "os"]
@@ -165,8 +166,8 @@ class ClientAdmin(ModelAdmin):
     @admin.action(description=_("Issue a join token"), permissions=["change"])
     def issue_join_token(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
         for client in queryset:
-            _row, token = JoinToken.issue(client, created_by=request.user.get_username())
-            show_token(self, request, str(client), token)
+            row, token = JoinToken.issue(client, created_by=request.user.get_username())
+            show_token(self, request, row, token)
             tell_done(self, request, client, _("A join token for %(client)s was issued."), client=client)
 
     @admin.action(description=_("Revoke the agent's login"), permissions=["change"])
@@ -193,13 +194,16 @@ class JoinTokenAdmin(ModelAdmin):
         row, token = JoinToken.issue(obj.client, created_by=request.user.get_username())
         # What the page reports on is the row that was stored.
         obj.__dict__.update(row.__dict__)
-        show_token(self, request, str(obj.client or _("any client")), token)
+        show_token(self, request, row, token)
 
     def has_change_permission(self, request: HttpRequest, obj: JoinToken | None = None) -> bool:
         return False
 
 
-def show_token(page: ModelAdmin, request: HttpRequest, client: str, token: str) -> None:
+def show_token(page: ModelAdmin, request: HttpRequest, row: JoinToken, token: str) -> None:
     """Show the command to join with, this once."""
-    text = gettext("On %(client)s run, within its lifetime and once: %(command)s")
-    page.message_user(request, text % {"client": client, "command": join_command(token)}, messages.WARNING)
+    text = gettext("Run this on %(client)s, as root and once; it works until %(time)s:")
+    client = row.client or gettext("any client")
+    names = {"client": client, "time": date_format(timezone.localtime(row.expires_at), "DATETIME_FORMAT")}
+    shown = '{}<span class="line"><code>{}</code><button type="button" data-copy>{}</button></span>'
+    page.message_user(request, format_html(shown, text % names, join_command(token), gettext("Copy")), messages.WARNING)

@@ -12,7 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
+from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
@@ -44,6 +46,7 @@ from records.models import BackupRecord, DeletedBackup, Event, JobRecord, Mainte
 from records.searching import search_events, search_records
 from records.slots import explain_waiting
 
+REMARK_LENGTH = 80
 # Every state has its place, if no colour: of one that is missing the list would show the number.
 STATE_COLOURS = {
     State.QUEUED: "",
@@ -179,9 +182,15 @@ class JobRecordAdmin(ReadOnlyAdmin):
     def duration(self, record: JobRecord) -> str:
         return duration_text(record.duration_s)
 
-    @admin.display(description=_("unreadable files"))
-    def unreadable_count(self, record: JobRecord) -> int:
-        return len(record.unreadable)
+    @admin.display(description=_("remark"))
+    def remark(self, record: JobRecord) -> str:
+        """What there is to know of a run in a list: its error, how many files are missing, or what it waits for."""
+        if record.error:
+            return format_html('<span title="{}">{}</span>', record.error, Truncator(record.error).chars(REMARK_LENGTH))
+        if count := len(record.unreadable):
+            text = ngettext("%(count)s file could not be read or written", "%(count)s files could not be read or written", count)
+            return text % {"count": count}
+        return record.waits_for or ""
 
     @admin.display(description=_("files that could not be read or written"))
     def unreadable_files(self, record: JobRecord) -> str:
@@ -205,21 +214,7 @@ class JobRecordAdmin(ReadOnlyAdmin):
 class BackupRecordAdmin(JobRecordAdmin, LegalHoldActions):
     """Runs of backup plans. To delete one puts it into the trash."""
 
-    list_display = [
-        "id",
-        "plan_name",
-        "client",
-        "shown_state",
-        "waits",
-        "queued_at",
-        "start_time",
-        "duration",
-        "files_total",
-        "unreadable_count",
-        "read",
-        "stored",
-        "shown_error",
-    ]
+    list_display = ["id", "plan_name", "client", "shown_state", "queued_at", "duration", "read", "stored", "remark"]
     list_display_links = ["id", "plan_name"]
     search_fields = ["plan_name", "error"]
     search_help_text = _("Words of the plan's name, the client or the error; the plan's UUID; the beginning of a snapshot's id.")
@@ -262,9 +257,6 @@ class BackupRecordAdmin(JobRecordAdmin, LegalHoldActions):
     def stored(self, record: BackupRecord) -> str:
         return size_text(record.bytes_stored)
 
-    @admin.display(description=_("error"))
-    def shown_error(self, record: BackupRecord) -> str:
-        return format_html('<span title="{}">{}</span>', record.error, record.error[:60])
 
 
 @admin.register(DeletedBackup)
@@ -315,13 +307,11 @@ class RecoveryRecordAdmin(JobRecordAdmin):
         "backup_record",
         "shown_state",
         "is_dry_run",
-        "waits",
         "queued_at",
-        "start_time",
         "duration",
         "files_restored",
         "files_verified",
-        "unreadable_count",
+        "remark",
     ]
     list_select_related = ["client", "backup_record"]
     search_fields = ["backup_record__plan_name", "client__hostname", "recovery_data", "error"]

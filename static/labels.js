@@ -17,3 +17,16 @@
     nameAll();
   });
 })();
+
+// A button copies the text before it; where the browser does not let it (a page without HTTPS), it selects that.
+document.addEventListener("click", async (click) => {
+  const button = click.target.closest("[data-copy]");
+  if (!button) return;
+  const source = button.previousElementSibling;
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = `${button.textContent.replace(" ✓", "")} ✓`;
+  } catch {
+    getSelection().selectAllChildren(source);
+  }
+});

@@ -20,7 +20,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from backupcenter.api.exceptions import Conflict
-from backupcenter.console import LookOnly
+from backupcenter.console import ActionsOnPage, LookOnly
 from engine.errors import EngineError, StoreError
 from storage import probing
 from storage.addresses import clean_address
@@ -61,9 +61,10 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Endpoint)
-class EndpointAdmin(ModelAdmin):
+class EndpointAdmin(ActionsOnPage, ModelAdmin):
     """Endpoints."""
 
+    page_actions = {"verify": _("Check that it answers")}
     form = EndpointForm
     list_display = ["address", "display_name", "type", "https", "tenant_count"]
     list_filter = ["type", "https"]
@@ -192,9 +193,10 @@ class UsageSampleAdmin(LookOnly, ModelAdmin):
 
 
 @admin.register(Tenant)
-class TenantAdmin(ModelAdmin):
+class TenantAdmin(ActionsOnPage, ModelAdmin):
     """Tenants, created from their keys alone."""
 
+    page_actions = {"refresh": _("Read it from its store now")}
     form = TenantForm
     list_display = ["username", "endpoint", "used_text", "quota_text", "growth", "full_at", "refreshed_at", "is_well"]
     list_filter = ["endpoint"]

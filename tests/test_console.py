@@ -331,6 +331,7 @@ def test_a_repository_outlives_a_plan_that_fails_after_it_was_made(tmp_path, acc
 @pytest.mark.parametrize("language", ["en", "zh-hans"])
 def test_times_are_written_with_their_zone_and_to_the_second(plan, account, language) -> None:
     browser = browser_of(account, "viewer")
+    BackupRecord.objects.update(queued_at=START)
     runs = browser.get(reverse("admin:records_backuprecord_changelist"), headers={"Accept-Language": language})
     assert "2026-01-01 00:00:00 UTC" in runs.content.decode()
     BackupPlan.objects.update(next_fire_at=START, timezone="Europe/Moscow")
@@ -361,7 +362,7 @@ def test_a_record_is_shown_in_words_with_links_sizes_and_its_unreadable_files(pl
     assert plans in page
     assert plan.backup_name in browser.get(plans).content.decode()
     listing = browser.get(reverse("admin:records_backuprecord_changelist")).content.decode()
-    assert re.search(r'field-unreadable_count[^>]*>\s*1\s*<', listing)
+    assert "1 file could not be read or written" in listing
     assert "field-queued_at" in listing
 
 

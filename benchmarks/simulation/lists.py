@@ -1,4 +1,4 @@
-"""How long the lists take: each of the API's and each of the console's, with filters and far pages, asked one after another."""
+"""How long the lists and the console's other pages take, with filters, searches and far pages, asked one after another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from knox.models import AuthToken
 from accounts.models import User
 from clients.models import Client
 from jobs.models import BackupPlan
-from records.models import BackupRecord
+from records.models import BackupRecord, Event
 import json
 user = User.objects.filter(is_superuser=True).first()
 browser = Browser()
@@ -36,6 +36,8 @@ print(json.dumps({
     "month": int(newest.queued_at.timestamp()) - 30 * 86400,
     "records": BackupRecord.objects.count(),
     "plans": BackupPlan.objects.count(),
+    "newest": newest.pk,
+    "oldest_event": Event.objects.earliest("pk").job,
     "changelists": [reverse(f"admin:{m._meta.app_label}_{m._meta.model_name}_changelist") for m in site._registry],
 }))
 """
@@ -46,7 +48,7 @@ def addresses(known: dict[str, Any]) -> list[str]:
     last, last_plan = known["records"] // 20, known["plans"] // 20
     records = "/api/record/backup"
     return [
-        *(f"/api/{name}" for name in ("account", "endpoint", "tenant", "client")),
+        *(f"/api/{name}" for name in ("account", "endpoint", "tenant", "client", "client?page_size=20")),
         *(f"/api/backup{query}" for query in ("", "?page_size=200", f"?page={last_plan // 2}", f"?page={last_plan}")),
         *(f"{records}{query}" for query in ("", "?page=2", "?page=100", f"?page={last // 2}", f"?page={last}", "?page_size=200")),
         *(f"{records}?backup={known['plan']}{more}" for more in ("", "&state=0", "&page=2")),
@@ -60,7 +62,14 @@ def addresses(known: dict[str, Any]) -> list[str]:
         f"/admin/records/backuprecord/?client__id__exact={known['client_id']}",
         "/admin/records/backuprecord/?q=web-00007",
         "/admin/records/event/?level__exact=80",
+        f"/admin/records/event/?q={known['oldest_event']}",
+        "/admin/records/event/?q=backup-9",
+        "/admin/records/event/?q=home",
         "/admin/jobs/backupplan/?state=2",
+        f"/admin/records/backuprecord/{known['newest']}/change/",
+        f"/admin/clients/client/{known['client_id']}/change/",
+        f"/admin/jobs/backupplan/{known['plans']}/change/",
+        f"/admin/jobs/backupplan/{known['plans']}/retention/?keep=daily+7",
         "/admin/",
     ]
 

@@ -12,7 +12,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
-from backupcenter.console import tell_done
+from backupcenter.console import ActionsOnPage, tell_done
 from records.admin import ReadOnlyAdmin
 from records.models import Event
 from records.notifying.addresses import ChannelRefused, require_usable
@@ -77,9 +77,10 @@ class AdministratorsAdmin(ModelAdmin):
 
 
 @admin.register(Channel)
-class ChannelAdmin(AdministratorsAdmin):
+class ChannelAdmin(ActionsOnPage, AdministratorsAdmin):
     """Channels."""
 
+    page_actions = {"send_test": _("Send a test")}
     form = ChannelForm
     list_display = ["name", "kind", "language", "is_enabled"]
     list_filter = ["kind", "is_enabled"]
