@@ -34,16 +34,14 @@
   function addCommand(button) {
     const count = form.elements["command-TOTAL_FORMS"];
     const row = document.getElementById("another-command").content.cloneNode(true);
-    for (const element of row.querySelectorAll("[id], [name], [for], [aria-labelledby], [aria-describedby]")) {
-      for (const name of ["id", "name", "for", "aria-labelledby", "aria-describedby"]) {
-        const value = element.getAttribute(name);
-        if (value) element.setAttribute(name, value.replaceAll("__prefix__", count.value));
-      }
+    for (const element of row.querySelectorAll("*")) {
+      for (const attribute of element.attributes) attribute.value = attribute.value.replaceAll("__prefix__", count.value);
     }
     const first = row.querySelector("select, input");
     document.getElementById("commands").append(row);
     count.value = Number(count.value) + 1;
     button.hidden = Number(count.value) >= Number(form.elements["command-MAX_NUM_FORMS"].value);
+    showWhatMatters();
     first.focus();
   }
 

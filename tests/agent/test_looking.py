@@ -1,14 +1,18 @@
 """What the agent shows of its host: a page of a directory, and how much there is; nothing behind links or out of bounds."""
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent import app
 from agent.allowed import AllowedFileBroken, NotAllowed, load_allowed
 from agent.center import Center
+from agent.config import AgentConfig
+from agent.login import Login
 from agent.looking import ENTRIES_AT_ONCE, CannotLook, estimate, list_directory, look
 from engine.filter import InvalidPattern
 from tests.agent.center import TOKEN, FakeCenter
@@ -163,6 +167,37 @@ def test_a_look_is_answered_whatever_is_asked(center: FakeCenter, question: dict
     center.answers["question"] = (200, question)
     look(Center(center.url, TOKEN), NUMBER)
     assert center.bodies("answer") == [answer]
+
+
+def test_a_look_is_answered_while_jobs_run_of_which_there_are_two_at_once(
+    center: FakeCenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end, ended = threading.Semaphore(0), threading.Event(), []
+
+    def run_job(_center: Any, _state: Path, job: str, _attempt: int) -> None:
+        begun.release()
+        assert may_end.wait(30)
+        ended.append(job)
+
+    monkeypatch.setattr(app, "run_job", run_job)
+    config = AgentConfig(center.url, 7, "here", "client.7", TOKEN, "redis://127.0.0.1:1/0")
+    tasks = app.make_app(config, tmp_path, Login(tmp_path, config), Center(center.url, TOKEN)).tasks
+    names = [f"backup-{number}" for number in range(app.JOBS_AT_ONCE + 1)]
+    threads = [threading.Thread(target=tasks[app.RUN_JOB], args=({"job": name, "attempt": 1},)) for name in names]
+    for thread in threads[: app.JOBS_AT_ONCE]:
+        thread.start()
+        assert begun.acquire(timeout=30)
+    threads[-1].start()
+    center.answers["question"] = (200, {"kind": "list", "path": str(tmp_path)})
+    tasks[app.LOOK]({"look": NUMBER})
+    tasks[app.LOOK]({"look": "../job"})
+    assert [body["listing"]["path"] for body in center.bodies("answer")] == [str(tmp_path)]
+    assert not begun.acquire(blocking=False), "a third job waits for one of the two"
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(ended) == names
+    assert app.worker_options(config)["concurrency"] == app.JOBS_AT_ONCE + 1
 
 
 def test_a_look_that_nobody_waits_for_is_left(center: FakeCenter) -> None:

@@ -24,6 +24,8 @@ from jobs.specification import paths_for_agent
 from storage.models import Tenant
 
 LISTED_AT_ONCE = 1000
+# Until the browser asks for the answer: first, and again.
+FIRST_PAUSE_MS, PAUSE_MS = 200, 700
 
 
 class ListingForm(forms.Form):
@@ -68,7 +70,7 @@ def ask(page: ModelAdmin, request: HttpRequest, what: str) -> HttpResponse:
             number = ask_for_estimate(user, client, **paths_for_agent(client.root, data))
     except APIException as error:
         return _shown(request, {"problem": error.detail})
-    return _shown(request, {"number": number, "query": _query(request.POST)}, 202)
+    return _shown(request, {"number": number, "query": _query(request.POST), "pause_ms": FIRST_PAUSE_MS}, 202)
 
 
 def answer(page: ModelAdmin, request: HttpRequest, number: str) -> HttpResponse:
@@ -79,7 +81,7 @@ def answer(page: ModelAdmin, request: HttpRequest, number: str) -> HttpResponse:
     except (APIException, Http404) as error:
         return _shown(request, {"problem": getattr(error, "detail", None) or str(error)})
     if told is None:
-        return _shown(request, {"number": number, "query": _query(request.GET)})
+        return _shown(request, {"number": number, "query": _query(request.GET), "pause_ms": PAUSE_MS})
     if told["listing"]:
         return render(request, "console/wizard/listing.html", _listing(told["listing"]))
     if told["estimate"]:
