@@ -13,8 +13,8 @@ FIRST_SPACING_S = 0.5
 LINES = 100
 LINE_LENGTH = 300
 PHASES = 50
-# Of the curve: the tenth part more than was told is worth telling.
-WORTH_TELLING = 1.1
+# Of the curve so many samples more are worth telling, and a tenth of what was told.
+WORTH_TELLING = 3
 
 
 class Course:
@@ -68,7 +68,7 @@ class Course:
     @property
     def is_worth_telling(self) -> bool:
         """Whether there is more than what `tell` was last heard of."""
-        return self._has_news or len(self._samples) > self._told_samples * WORTH_TELLING
+        return self._has_news or len(self._samples) - self._told_samples >= max(WORTH_TELLING, self._told_samples / 10)
 
     def note_told(self, told: dict[str, Any]) -> None:
         """Note that the server has heard this."""
