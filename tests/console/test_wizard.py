@@ -164,6 +164,8 @@ def test_going_back_keeps_what_was_typed(operator, typed) -> None:
     shown = send(operator, "edit", typed).content.decode()
     assert 'value="nightly"' in shown
     assert "/srv" in shown
+    more = send(operator, "more", typed, **rows({"stage": "after", "command": "unlock", "file": "", "timeout_s": ""}))
+    assert [row["command"].value() for row in more.context["commands"]] == ["unlock", None]
 
 
 def test_the_next_fires_and_what_stays_are_shown_while_one_types(operator, typed) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -42,8 +42,9 @@ def wizard(page: ModelAdmin, request: HttpRequest) -> HttpResponse:
     require_planner(page, request)
     if request.method != "POST":
         return _form_page(page, request, _begun(request))
-    form = WizardForm(request.POST, commands=command_forms(request.POST))
     step = request.POST.get("step")
+    sent = _with_another_command(request.POST) if step == "more" else request.POST
+    form = WizardForm(sent, commands=command_forms(sent))
     if not form.is_valid():
         return _form_page(page, request, form, 400)
     if step == "make":
@@ -59,6 +60,14 @@ def preview(page: ModelAdmin, request: HttpRequest) -> HttpResponse:
     require_planner(page, request)
     form = ScheduleForm(request.GET)
     return render(request, "console/wizard/preview.html", _foreseen(form))
+
+
+def _with_another_command(sent: QueryDict) -> QueryDict:
+    """Return what was sent with a further row, for who has no script to add one."""
+    more = sent.copy()
+    count = sent.get("command-TOTAL_FORMS", "")
+    more["command-TOTAL_FORMS"] = str(int(count) + 1) if count.isdecimal() else count
+    return more
 
 
 def _begun(request: HttpRequest) -> WizardForm:
