@@ -30,7 +30,8 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 import jobs.drill_admin
-import jobs.report_admin  # noqa: F401 -- they register their pages
+import jobs.report_admin
+import jobs.rule_admin  # noqa: F401 -- they register their pages
 from backupcenter.console import LookOnly, tell_done
 from jobs.console.acting import ACTS, act_and_tell, act_on_plan, repeat
 from jobs.console.restoring import restore

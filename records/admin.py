@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -22,6 +22,7 @@ from unfold.decorators import display
 from backupcenter.api.exceptions import Conflict
 from backupcenter.console import tell_done
 from backupcenter.counting import EstimatingPaginator
+from backupcenter.exporting import export
 from records.console.browser import browse
 from records.console.cancelling import cancel_and_tell, cancel_one
 from records.console.differences import differences
@@ -47,6 +48,7 @@ from records.searching import search_events, search_records
 from records.slots import explain_waiting
 
 REMARK_LENGTH = 80
+EVENT_COLUMNS = ["id", "time", "level", "topic", "occasion", "title", "message", "plan_uuid", "job"]
 # Every state has its place, if no colour: of one that is missing the list would show the number.
 STATE_COLOURS = {
     State.QUEUED: "",
@@ -341,6 +343,15 @@ class EventAdmin(ReadOnlyAdmin):
     fields = ["time", "level", "topic", "occasion", "title", "message", "plan", "client", "shown_job"]
     list_filter = ["level", "topic", "occasion", "time"]
     search_fields = ["title", "message", "job"]
+    actions = ["export_csv", "export_lines"]
+
+    @admin.action(description=_("Export the selected events as CSV"), permissions=["view"])
+    def export_csv(self, request: HttpRequest, queryset: QuerySet[Event]) -> StreamingHttpResponse:
+        return export(queryset, EVENT_COLUMNS, "events", "csv")
+
+    @admin.action(description=_("Export the selected events as JSON lines"), permissions=["view"])
+    def export_lines(self, request: HttpRequest, queryset: QuerySet[Event]) -> StreamingHttpResponse:
+        return export(queryset, EVENT_COLUMNS, "events", "jsonl")
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
         return search_events(queryset, search_term), False

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from accounts.audit.export import export
+from accounts.audit.export import export_audit
 from accounts.models import AuditEntry
 from backupcenter.console import LookOnly
 
@@ -49,8 +49,8 @@ class AuditEntryAdmin(LookOnly, ModelAdmin):
 
     @admin.action(description=_("Export the selected entries as CSV"), permissions=["view"])
     def export_csv(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> HttpResponseBase:
-        return export(queryset, "csv")
+        return export_audit(queryset, "csv")
 
     @admin.action(description=_("Export the selected entries as JSON lines"), permissions=["view"])
     def export_lines(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> HttpResponseBase:
-        return export(queryset, "jsonl")
+        return export_audit(queryset, "jsonl")

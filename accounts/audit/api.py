@@ -17,11 +17,12 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.viewsets import GenericViewSet
 
-from accounts.audit.export import CONTENT_TYPES, export
+from accounts.audit.export import export_audit
 from accounts.models import AuditEntry, User
 from backupcenter.api.fields import MAX_TIME, UnixTimeField
 from backupcenter.api.keys import ID_PATTERN
 from backupcenter.api.pages import RecordPagination
+from backupcenter.exporting import CONTENT_TYPES
 
 NUMBER = OpenApiParameter("id", int, OpenApiParameter.PATH, description="The entry's number.")
 FORM = OpenApiParameter("format", str, enum=sorted(CONTENT_TYPES), default="jsonl", description="CSV, or an entry in JSON a line.")
@@ -113,4 +114,4 @@ class AuditViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericView
         form = request.query_params.get("format", "jsonl")
         if form not in CONTENT_TYPES:
             raise ValidationError({"format": [_("Must be csv or jsonl.")]})
-        return export(self.filter_queryset(self.get_queryset()), form)
+        return export_audit(self.filter_queryset(self.get_queryset()), form)

@@ -231,7 +231,7 @@ def body(answer) -> str:
 
 @pytest.mark.django_db(transaction=True)
 def test_it_is_exported_as_it_is_with_filters(api, account, monkeypatch) -> None:
-    monkeypatch.setattr("accounts.audit.export.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("backupcenter.exporting.ROWS_AT_ONCE", 2)
     account("administrator")
     for number in range(5):
         AuditEntry.objects.create(actor=f"@user{number}", action="backup-list.create", via="api", outcome="done")

@@ -174,6 +174,8 @@ ACTIONS = {
     "accounts_session.end": ADMINISTRATOR,
     "accounts_auditentry.export_csv": ADMINISTRATOR,
     "accounts_auditentry.export_lines": ADMINISTRATOR,
+    "records_event.export_csv": VIEWER,
+    "records_event.export_lines": VIEWER,
     "storage_endpoint.verify": ADMINISTRATOR,
     "storage_tenant.refresh": ADMINISTRATOR,
     "clients_client.issue_join_token": ADMINISTRATOR,
