@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.utils.translation import gettext_lazy as _
 from django.views.generic import RedirectView
 
 from backupcenter.api.documents import SchemaView, SwaggerView
@@ -22,6 +23,9 @@ class WithSlash(RedirectView):
     def get_redirect_url(self, *arguments: Any, **named: Any) -> str:
         return self.request.get_full_path(force_append_slash=True)
 
+
+# What the front page answers; Django would call it the administration of a site.
+admin.site.index_title = _("Are we safe?")  # type: ignore[assignment]
 
 handler400 = "backupcenter.api.errors.bad_request"
 handler403 = "backupcenter.api.errors.permission_denied"

@@ -343,6 +343,7 @@ class EventAdmin(ReadOnlyAdmin):
     fields = ["time", "level", "topic", "occasion", "title", "message", "plan", "client", "shown_job"]
     list_filter = ["level", "topic", "occasion", "time"]
     search_fields = ["title", "message", "job"]
+    search_help_text = _("Words of the title or the message; a job, as backup-12.")
     actions = ["export_csv", "export_lines"]
 
     @admin.action(description=_("Export the selected events as CSV"), permissions=["view"])

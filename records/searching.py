@@ -28,7 +28,7 @@ USING gin (upper(plan_name::text) gin_trgm_ops, upper(error::text) gin_trgm_ops)
 """
 _EVENTS_INDEX = """
 CREATE INDEX event_by_words ON records_event
-USING gin (upper(title::text) gin_trgm_ops, upper(message::text) gin_trgm_ops, upper(job::text) gin_trgm_ops)
+USING gin (upper(title::text) gin_trgm_ops, upper(message::text) gin_trgm_ops)
 """
 
 
@@ -50,10 +50,10 @@ def search_records(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
 
 
 def search_events(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
-    """Narrow events to those that have each word, in their title, their message or the name of their job."""
+    """Narrow events to those that have each word: in their title or their message, or as the name of their job (`backup-12`)."""
     is_found = Q()
     for word in term.split():
-        is_found &= Q(title__icontains=word) | Q(message__icontains=word) | Q(job__icontains=word)
+        is_found &= Q(title__icontains=word) | Q(message__icontains=word) | Q(job=word)
     return _by_index(rows, is_found)
 
 

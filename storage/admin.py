@@ -255,6 +255,7 @@ class RepositoryAdmin(ModelAdmin):
     list_display = ["location", "tenant", "used_text", "growth", "max_jobs", "shown_verification", "created_at"]
     list_filter = ["tenant__endpoint", ("tenant", AutocompleteSelectFilter)]
     list_filter_submit = True
+    list_per_page = 25
     list_select_related = ["tenant__endpoint", "verification"]
     search_fields = ["bucket", "prefix", "repository_id"]
     TOLD = ["verified", "checks", "used_text", "used_at", "growth", "by_day"]

@@ -14,7 +14,7 @@ from engine.archiver.streams import Stream
 from engine.backends import open_store
 from engine.commands.backup import backup
 from engine.repository import Repository as EngineRepository
-from jobs.models import BackupPlan
+from jobs.models import BackupPlan, FleetDay
 from records.maintenance import request_maintenance
 from records.models import BackupRecord, Channel, Delivery, DrillRecord, Event, MaintenanceRun, RecoveryRecord, Rule, State
 from storage.models import Endpoint, Repository, Tenant, UsageSample, Verification
@@ -44,8 +44,8 @@ PLANS = [
     ("Mailboxes", "mail-01", "0 30 1 * * ?", ["/var/vmail"], 346, 0),
     ("ERP database", "erp-db-01", "0 0 2 * * ?", ["/var/backups/erp"], 128, 0),
     ("Shop database", "shop-db-01", "0 0 */6 * * ?", ["/var/backups/shop"], 41, 1),
-    ("Web servers: sites", "web-01", "0 15 3 * * ?", ["/etc", "/var/www"], 22, 1),
-    ("Web servers: uploads", "web-02", "0 45 3 * * ?", ["/var/www/uploads"], 187, 1),
+    ("Web sites", "web-01", "0 15 3 * * ?", ["/etc", "/var/www"], 22, 1),
+    ("Web uploads", "web-02", "0 45 3 * * ?", ["/var/www/uploads"], 187, 1),
     ("Git repositories", "git-01", "0 0 4 * * ?", ["/srv/git"], 64, 0),
     ("Wiki", "wiki-01", "0 30 4 * * ?", ["/etc", "/var/lib/wiki"], 9, 0),
     ("CAD projects", "cad-07", "0 0 20 ? * MON-FRI", ["/home/projects"], 534, 1),
@@ -167,7 +167,7 @@ def _make_history(chance: random.Random, now: datetime, plans: list[BackupPlan])
                 "hold_until": began + timedelta(days=90),
             }
             drawn = chance.random()
-            if plan.backup_name == "Web servers: uploads" and back < 2:
+            if plan.backup_name == "Web uploads" and back < 2:
                 # What it was before the store ran out.
                 fields |= _failure(QUOTA_IS_FULL)
             elif plan.backup_name == "Mailboxes" and drawn < 0.15:
@@ -207,6 +207,11 @@ def _make_use(chance: random.Random, now: datetime) -> None:
     Tenant.objects.filter(used=None).update(used=int(0.7 * TIB), refreshed_at=now)
     Endpoint.objects.filter(type=Endpoint.Type.DIRECTORY).update(display_name="NAS, server room")
     today = timezone.localdate()
+    read = sum(size for *_rest, size, _tenant in PLANS) * GIB
+    FleetDay.objects.bulk_create(
+        FleetDay(day=today - timedelta(days=back), protected=read - back * 7 * GIB, stored=int(1.1 * TIB) - back * 9 * GIB)
+        for back in range(DAYS)
+    )
     samples = []
     for tenant in Tenant.objects.all():
         for back in range(DAYS):
@@ -232,7 +237,7 @@ def _make_upkeep(now: datetime, plans: list[BackupPlan]) -> None:
         known = {
             "begun_at": now - timedelta(days=60),
             "due_at": now + timedelta(days=1),
-            "structure_at": now - timedelta(days=number % 5, hours=3),
+            "structure_at": now - timedelta(hours=3 + number),
             "read_at": [int((now - timedelta(days=1 + part % 28)).timestamp()) for part in range(256)],
         }
         Verification.objects.update_or_create(repository=plan.repository, defaults=known)
@@ -243,11 +248,11 @@ def _make_upkeep(now: datetime, plans: list[BackupPlan]) -> None:
             (kinds.PRUNE, {"packs_deleted": 31, "bytes_freed": 2 * GIB}),
         ):
             run = request_maintenance(plan.repository, kind)
-            began = now - timedelta(hours=9 + number)
+            began = now - timedelta(hours=18 - number)
             done = {"state": State.SUCCESS, "start_time": began, "end_time": began + timedelta(minutes=6), "result": result}
             MaintenanceRun.objects.filter(pk=run.pk).update(queued_at=began, **done)
     for number, plan in enumerate(plans[:6]):
-        began = now - timedelta(days=number, hours=2)
+        began = now - timedelta(days=5 - number, hours=2)
         drill = DrillRecord.objects.create(
             plan_uuid=plan.uuid,
             plan_name=plan.backup_name,
@@ -269,7 +274,7 @@ def _make_upkeep(now: datetime, plans: list[BackupPlan]) -> None:
 def _make_restores(now: datetime, plans: list[BackupPlan], record: BackupRecord) -> None:
     paths = [["/srv/share/finance/2026 budget.csv"], ["/srv/share/personnel"], []]
     for number, include in enumerate(paths):
-        began = now - timedelta(days=number * 4, hours=3)
+        began = now - timedelta(days=9 - number * 4, hours=3)
         row = RecoveryRecord.objects.create(
             client=plans[0].client,
             backup_record=record,

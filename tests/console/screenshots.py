@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
@@ -65,7 +66,8 @@ class Shown(NamedTuple):
 PAGES = [
     Shown("front", "index", views=(DESK, DARK, CHINESE, PHONE, CHINESE_PHONE)),
     Shown("plans", "jobs_backupplan_changelist", views=(DESK, DARK, PHONE)),
-    Shown("plan-new", "jobs_backupplan_add"),
+    Shown("plan-new", "jobs_backupplan_wizard", views=(DESK, PHONE)),
+    Shown("plan-new-form", "jobs_backupplan_add"),
     Shown("plan", "jobs_backupplan_change", "plan"),
     Shown("retention", "jobs_backupplan_retention", "plan", query="?keep=daily+7,+weekly+4"),
     Shown("backups", "records_backuprecord_changelist", views=(DESK, DARK)),
@@ -111,9 +113,14 @@ def chromium() -> Iterator[Chromium]:
 
 
 @pytest.fixture
-def numbers(account: Callable[[str], object], tmp_path: Path) -> dict[str, int]:
-    """Fill the database and return the numbers of what PAGES are about. To be asked for before Chromium."""
-    backup = make_demo(tmp_path, account("administrator"))
+def numbers(account: Callable[[str], object]) -> Iterator[dict[str, int]]:
+    """Fill the database and tell the numbers of what PAGES are about. To be asked for before Chromium."""
+    # Its name is shown: a test's own directory has a long one.
+    with TemporaryDirectory(prefix="nas-") as directory:
+        yield _numbers(make_demo(Path(directory), account("administrator")))
+
+
+def _numbers(backup: BackupRecord) -> dict[str, int]:
     plan = BackupPlan.objects.get(uuid=backup.plan_uuid)
     failed = BackupRecord.objects.filter(state=State.FAILED).latest("pk")
     return {
