@@ -9,7 +9,7 @@ import pytest
 
 from agent import app
 from agent.app import beat
-from agent.center import ABOUT_US, Center
+from agent.center import ABOUT_US, PROTOCOL, Center
 from agent.config import AgentConfig
 from agent.login import Login
 from engine import __version__
@@ -40,7 +40,7 @@ def test_the_first_heartbeat_that_arrives_says_that_the_agent_was_started(
     said = center.bodies("heartbeat")[0]
     assert (said["version"], said["running"], said["started"]) == (__version__, [], True)
     assert said["load"] >= 0
-    assert center.told == ABOUT_US == {"User-Agent": f"backupcenter-agent/{__version__}", "Agent-Protocol": "5"}
+    assert center.told == ABOUT_US == {"User-Agent": f"backupcenter-agent/{__version__}", "Agent-Protocol": str(PROTOCOL)}
 
 
 def test_an_agent_that_is_not_understood_logs_what_to_do_and_goes_on_slowly(
