@@ -25,7 +25,7 @@ class PlansField(forms.CharField):
         if not isinstance(value, list):
             return value
         names = dict(BackupPlan.objects.filter(uuid__in=value).values_list("uuid", "backup_name"))
-        return "\n".join(names.get(UUID(uuid), uuid) for uuid in value)
+        return "\n".join(str(names.get(UUID(uuid), uuid)) for uuid in value)
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return super().has_changed(self.prepare_value(initial), data)
