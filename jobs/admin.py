@@ -30,6 +30,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 import jobs.drill_admin
+import jobs.pinging_admin
 import jobs.report_admin
 import jobs.rule_admin  # noqa: F401 -- they register their pages
 from backupcenter.console import LookOnly, tell_done
@@ -40,13 +41,15 @@ from jobs.console.wizard.looks import answer, ask
 from jobs.console.wizard.pages import preview as preview_plan
 from jobs.console.wizard.pages import wizard
 from jobs.drills import drill_of
-from jobs.models import BackupPlan, PlanDrill
+from jobs.models import BackupPlan, PlanDrill, PlanPing
+from jobs.pinging import host_of
 from jobs.planning import CHANGEABLE, change_plan, check_plan, create_plan, delete_plan
 from jobs.proof import Proof, ProofState, proof_of
 from records.display import duration_text
 from records.lifecycle import KINDS
 from records.maintenance import request_maintenance
 from records.models import MaintenanceRun, State
+from records.notifying.admin import is_administrator
 
 admin.site.unregister([PeriodicTask, ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule])
 
@@ -216,12 +219,15 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj:
-            return [*PlanForm.Meta.fields, *self.TOLD]
+            return [*PlanForm.Meta.fields, *self._told(request)]
         after_bucket = PlanForm.Meta.fields.index("bucket") + 1
         return [*PlanForm.Meta.fields[:after_bucket], "shared", *PlanForm.Meta.fields[after_bucket:]]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return ["client", "tenant", "bucket", *self.TOLD] if obj else []
+        return ["client", "tenant", "bucket", *self._told(request)] if obj else []
+
+    def _told(self, request: HttpRequest) -> list[str]:
+        return [*self.TOLD, "pings"] if is_administrator(request) else self.TOLD
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"start_time": timezone.now().replace(microsecond=0), **super().get_changeform_initial_data(request)}
@@ -247,6 +253,16 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
             (reverse("admin:jobs_plandrill_change", args=[drill_of(plan).pk]), gettext("settings")),
         ]
         return format_html_join(" · ", '<a class="text-link" href="{}">{}</a>', links)
+
+    @admin.display(description=_("dead-man ping"))
+    def pings(self, plan: BackupPlan) -> str:
+        ping: PlanPing | None = getattr(plan, "ping", None)
+        if ping is None:
+            address = f"{reverse('admin:jobs_planping_add')}?plan={plan.pk}"
+            text = gettext("have a service outside hear of the runs")
+        else:
+            address, text = reverse("admin:jobs_planping_change", args=[ping.pk]), host_of(ping.address)
+        return format_html('<a class="text-link" href="{}">{}</a>', address, text)
 
     @admin.display(description=_("retention"))
     def preview(self, plan: BackupPlan) -> str:
@@ -291,7 +307,7 @@ class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         named, counts, forbidden, protected = super().get_deleted_objects(objs, request)
         # They go with their plan, and only with it.
-        forbidden.discard(PlanDrill._meta.verbose_name)
+        forbidden -= {PlanDrill._meta.verbose_name, PlanPing._meta.verbose_name}
         return named, counts, forbidden, protected
 
     def delete_model(self, request: HttpRequest, obj: BackupPlan) -> None:

@@ -122,6 +122,8 @@ class BackupPlan(models.Model):
     next_fire_at = models.DateTimeField(_("next fire"), null=True, blank=True)
     # The last fire that was dealt with, run or not: a plan without an expression fires once for each `start_time` it is given.
     fired_at = models.DateTimeField(_("last fire"), null=True, blank=True, editable=False)
+    # Since when it has had no new backup for too long, as people were told (`jobs.staleness`).
+    stale_since = models.DateTimeField(_("stale since"), null=True, editable=False)
     # The row of django-celery-beat that shows this plan's schedule; beat itself never runs it (see jobs.beat).
     periodic_task = models.OneToOneField(PeriodicTask, models.SET_NULL, null=True, blank=True, editable=False, related_name="plan")
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
@@ -193,6 +195,34 @@ class PlanDrill(models.Model):
     class Meta:
         verbose_name = _("drill settings")
         verbose_name_plural = _("drill settings")
+        ordering = ["plan"]
+
+    def __str__(self) -> str:
+        return str(self.plan)
+
+
+class PlanPing(models.Model):
+    """Who outside hears of a plan's runs (`jobs.pinging`): the signal that is to be sent, or was sent last."""
+
+    class Signal(models.TextChoices):
+        START = "start", _("a run began")
+        SUCCESS = "success", _("a run succeeded")
+        FAIL = "fail", _("a run failed")
+
+    plan = models.OneToOneField(BackupPlan, models.CASCADE, related_name="ping", verbose_name=_("backup plan"))
+    # Whoever knows it can say that all is well.
+    address = EncryptedTextField(_("address"))
+    signal = models.CharField(_("signal"), max_length=8, choices=Signal.choices, blank=True, editable=False)
+    text = models.TextField(blank=True, editable=False)
+    due_at = models.DateTimeField(null=True, editable=False, db_index=True)
+    claimed_until = models.DateTimeField(null=True, editable=False)
+    attempts = models.PositiveIntegerField(default=0, editable=False)
+    told_at = models.DateTimeField(_("last told"), null=True, editable=False)
+    error = models.TextField(_("error"), blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("dead-man ping")
+        verbose_name_plural = _("dead-man pings")
         ordering = ["plan"]
 
     def __str__(self) -> str:

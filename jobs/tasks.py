@@ -6,11 +6,13 @@ from jobs.auditreport.reporting import make_due_report
 from jobs.drills import request_due_drills
 from jobs.models import BackupPlan
 from jobs.offering import offer_jobs
+from jobs.pinging import send_due_pings
 from jobs.planning import run_plan
 from jobs.protection import note_fleet
 from jobs.recoverykit import tell_outdated_kit
 from jobs.retention import apply_retention
 from jobs.scheduling import fire_due_plans, notice_clock_put_back
+from jobs.staleness import watch_staleness
 from jobs.watchdog import watch
 
 
@@ -24,6 +26,16 @@ def tick() -> None:
 @shared_task(name="jobs.watch")
 def watch_task() -> None:
     watch()
+
+
+@shared_task(name="jobs.ping")
+def ping() -> None:
+    send_due_pings()
+
+
+@shared_task(name="jobs.watch_staleness")
+def watch_staleness_task() -> None:
+    watch_staleness()
 
 
 @shared_task(name="jobs.drill")

@@ -22,6 +22,7 @@ from dateutil.relativedelta import relativedelta
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
+from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, override
@@ -32,6 +33,9 @@ from records.events import emit, emit_progress
 from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, Event, JobRecord, RecoveryRecord, State
 
 log = logging.getLogger(__name__)
+
+# Sent with `record`, in the transaction that changes its state, once the row says so.
+job_changed = Signal()
 
 KINDS: dict[str, type[BackupRecord] | type[RecoveryRecord]] = {
     BackupRecord.KIND: BackupRecord,
@@ -365,6 +369,7 @@ def _tell(record: JobRecord, level: int, what: object, reason: str = "") -> None
         "job=%s client=%s attempt=%d state=%s %s", record.job, record.client_id, record.attempt, State(record.state).name, reason
     )
     emit(level, topic, title, reason, record=record, occasion=_occasion(record))
+    job_changed.send_robust(type(record), record=record)
 
 
 def _occasion(record: JobRecord) -> str:

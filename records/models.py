@@ -246,6 +246,7 @@ class Event(models.Model):
 
         FAILED = "failed", _("a backup or restore failed")
         MISSED = "missed", _("a run was missed")
+        STALE = "stale", _("a plan has had no new backup for too long")
         RECOVERED = "recovered", _("a plan succeeds again")
         QUOTA = "quota", _("a quota is nearly or wholly used")
         DRILL_FAILED = "drill-failed", _("a restore drill failed")

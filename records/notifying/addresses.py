@@ -21,12 +21,20 @@ class ChannelRefused(Exception):
 def require_usable(channel: Channel) -> None:
     """Raise ChannelRefused if the channel's address is none, or leads where nobody is to be told."""
     if channel.kind == Channel.Kind.WEBHOOK:
-        parts = urlsplit(channel.address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ChannelRefused(_("A webhook's address begins with https:// or http:// and names a host."))
-        _admit_host(parts.hostname)
+        require_web_address(channel.address)
     else:
         service_of(channel)
+
+
+def require_web_address(address: str) -> None:
+    """Raise ChannelRefused if the address is none of the web's, or leads where nobody is to be told."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ChannelRefused(_("The address must begin with https:// or http:// and name a host."))
+    _admit_host(parts.hostname)
 
 
 def service_of(channel: Channel) -> NotifyBase:

@@ -60,20 +60,23 @@ def post_webhook(channel: Channel, uid: str, payload: dict[str, Any], now: datet
     except ChannelRefused as error:
         raise NotTold(str(error)) from error
     moment = now or datetime.now(UTC)
-    host = urlsplit(channel.address).hostname
     body = json.dumps(payload, ensure_ascii=False)
     headers = {
         "content-type": "application/json; charset=utf-8",
-        "user-agent": "BackupCenter",
         "webhook-id": uid,
         "webhook-timestamp": str(int(moment.timestamp())),
         "webhook-signature": Webhook(channel.secret).sign(uid, moment, body),
     }
+    post(channel.address, body.encode(), headers)
+
+
+def post(address: str, body: bytes, headers: dict[str, str]) -> None:
+    """POST a body to an address of the web that was admitted. Raises NotTold, which names its host alone."""
+    host = urlsplit(address).hostname
+    headers = {"user-agent": "BackupCenter", **headers}
     try:
         # A redirect could lead anywhere.
-        response = requests.post(
-            channel.address, data=body.encode(), headers=headers, timeout=TIMEOUT_S, allow_redirects=False, stream=True
-        )
+        response = requests.post(address, data=body, headers=headers, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
         response.close()
     except requests.RequestException as error:
         raise NotTold(f"{host}: {type(error).__name__}") from None

@@ -81,6 +81,9 @@ API: dict[str, str | Account] = {
     "POST /api/backup/<uuid>/pause": OPERATOR,
     "POST /api/backup/<uuid>/resume": OPERATOR,
     "POST /api/backup/<uuid>/run": OPERATOR,
+    "GET /api/backup/<uuid>/ping": VIEWER,
+    "PUT /api/backup/<uuid>/ping": ADMINISTRATOR,
+    "DELETE /api/backup/<uuid>/ping": ADMINISTRATOR,
     "GET /api/backup/<uuid>/drill": VIEWER,
     "POST /api/backup/<uuid>/drill": OPERATOR,
     # Of the command only by administrators (tests/jobs/test_drill_settings.py).
@@ -155,6 +158,7 @@ PAGES = {
     "jobs_backupplan": Pages(look=VIEWER, add=OPERATOR, change=OPERATOR, delete=OPERATOR),
     "jobs_auditreport": Pages(look=ADMINISTRATOR),
     "jobs_plandrill": Pages(look=VIEWER, change=OPERATOR),
+    "jobs_planping": Pages(look=ADMINISTRATOR, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
     "records_drillrecord": Pages(look=VIEWER),
     "records_backuprecord": Pages(look=VIEWER, delete=OPERATOR),
     # The trash, which nobody empties by hand.
