@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('records', '0019_run_restores_dry'),
+        ('records', '0020_skip_and_search_by_index'),
     ]
 
     operations = [
