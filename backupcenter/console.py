@@ -7,9 +7,11 @@ from django.contrib import messages
 from django.contrib.admin import ModelAdmin
 from django.db.models import Model
 from django.http import HttpRequest
+from django.utils.decorators import method_decorator
 from django.utils.functional import Promise
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import override
+from django.views.decorators.csrf import csrf_protect
 
 from accounts.audit.acts import note
 
@@ -60,3 +62,16 @@ def came_from(request: HttpRequest) -> str:
     address = request.META.get("HTTP_REFERER", "")
     is_ours = url_has_allowed_host_and_scheme(address, {request.get_host()}, require_https=request.is_secure())
     return address if is_ours else ""
+
+
+class OutsideTransaction(ModelAdmin):  # type: ignore[type-arg]
+    """A page that saves outside of the transaction which Django's pages have: what it calls has its own.
+
+    A repository that was made on a store must not lose its password because something failed later.
+    """
+
+    @method_decorator(csrf_protect)
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]

@@ -72,6 +72,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "collapsible": True,
         "items": [
             _page("jobs_plandrill", _("Drill settings"), "rule_settings"),
+            _administrators(_page("jobs_ownbackup", _("Server's own backup"), "shield")),
             _administrators(_page("jobs_planping", _("Dead-man pings"), "monitor_heart")),
             _administrators(_page("records_channel", _("Notification channels"), "campaign")),
             _administrators(_page("records_rule", _("Notification rules"), "rule")),

@@ -15,14 +15,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.decorators import method_decorator
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.text import capfirst
 from django.utils.timesince import timesince
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.csrf import csrf_protect
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
@@ -30,10 +28,12 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 
 import jobs.drill_admin
+import jobs.ownbackup.admin
 import jobs.pinging_admin
+from backupcenter.console import LookOnly, OutsideTransaction, tell_done
+from backupcenter.console import LookOnly, tell_done
 import jobs.report_admin
 import jobs.rule_admin  # noqa: F401 -- they register their pages
-from backupcenter.console import LookOnly, tell_done
 from jobs.console.acting import ACTS, act_and_tell, act_on_plan, repeat
 from jobs.console.restoring import restore
 from jobs.console.retention import KeepField, retention
@@ -121,19 +121,6 @@ class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
             place = {name: data[name] for name in ("client", "tenant", "bucket", "shared")}
             self.instance = create_plan(**place, **fields)
         return data
-
-
-class OutsideTransaction(admin.ModelAdmin):  # type: ignore[type-arg]
-    """A page that saves outside of the transaction which Django's pages have: what it calls has its own.
-
-    A repository that was made on a store must not lose its password because something failed later.
-    """
-
-    @method_decorator(csrf_protect)
-    def changeform_view(
-        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        return self._changeform_view(request, object_id, form_url, extra_context)  # type: ignore[attr-defined]
 
 
 class StateFilter(admin.SimpleListFilter):

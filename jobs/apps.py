@@ -7,5 +7,6 @@ class JobsConfig(AppConfig):
     verbose_name = _("backups")
 
     def ready(self) -> None:
-        # It connects its receiver.
+        # They connect a receiver, and do the backups of the database.
         from jobs import pinging  # noqa: F401
+        from jobs.ownbackup import keeping  # noqa: F401

@@ -253,6 +253,20 @@ class SigningKey(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
 
+class OwnBackup(models.Model):
+    """Where the server's own database is backed up to (`jobs.ownbackup`): one row, or none."""
+
+    repository = models.OneToOneField(Repository, models.PROTECT, related_name="own_backup", verbose_name=_("repository"))
+    chosen_at = models.DateTimeField(_("chosen"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("backup of the server's database")
+        verbose_name_plural = _("backups of the server's database")
+
+    def __str__(self) -> str:
+        return str(self.repository)
+
+
 class MadeKit(models.Model):
     """A recovery kit that was written (`jobs.recoverykit`). `fingerprint`: of its secrets, by which one tells that it is old."""
 

@@ -24,7 +24,7 @@ from django.utils.translation import override
 
 from clients.models import Client
 from engine.errors import EngineError
-from jobs.models import BackupPlan, MadeKit
+from jobs.models import BackupPlan, MadeKit, OwnBackup, SigningKey
 from jobs.serializers import plan_detail
 from records.events import emit
 from records.models import Event
@@ -67,7 +67,9 @@ def make_kit(passphrase: str) -> str:
             f"{OPENSSL} -in sealed.txt -out kit.tar.gz",
             f"mkdir kit && tar -xzf kit.tar.gz -C kit && cd kit && sha256sum -c {_SUMS}",
         ],
+        "load_commands": ["python manage.py restoreserver --kit kit.html", "python manage.py migrate"],
         "rebuild_commands": ["python manage.py migrate", "python manage.py rebuild --kit kit.html"],
+        "has_own_backup": content["own_backup"] is not None,
         "sealed": f"{BEGIN}\n{sealed}\n{END}",
     }
     parts = []
@@ -156,6 +158,7 @@ def _describe() -> dict[str, Any]:
     hosts: dict[int, set[str]] = {}
     for plan in plans:
         hosts.setdefault(plan.repository_id, set()).add(plan.client.hostname)
+    place = OwnBackup.objects.select_related("repository__tenant__endpoint").first()
     return {
         "format": FORMAT,
         "made_at": timezone.now().isoformat(),
@@ -180,6 +183,8 @@ def _describe() -> dict[str, Any]:
             for row in _repositories()
         ],
         "clients": [{name: getattr(row, name) for name in CLIENT_FIELDS} for row in Client.objects.order_by("pk")],
+        "own_backup": place.repository.location if place else None,
+        "signing_keys": list(SigningKey.objects.values("private_key", "public_key")),
         "plans": [{**plan_detail(plan), "repository": plan.repository.location} for plan in plans],
     }
 
@@ -187,7 +192,8 @@ def _describe() -> dict[str, Any]:
 def _fingerprint(content: dict[str, Any]) -> str:
     """Return what is the same as long as the stores' addresses and all secrets are."""
     secrets = [[row["location"], row["password"], row["keys"]] for row in content["repositories"]]
-    text = json.dumps([secrets, content["server"], content["endpoints"], content["tenants"]])
+    names = ("server", "endpoints", "tenants", "own_backup", "signing_keys")
+    text = json.dumps([secrets, *(content[name] for name in names)])
     return hmac.new(settings.SECRET_KEY.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 

@@ -6,6 +6,7 @@ from jobs.auditreport.reporting import make_due_report
 from jobs.drills import request_due_drills
 from jobs.models import BackupPlan
 from jobs.offering import offer_jobs
+from jobs.ownbackup.keeping import request_due_backup
 from jobs.pinging import send_due_pings
 from jobs.planning import run_plan
 from jobs.protection import note_fleet
@@ -26,6 +27,11 @@ def tick() -> None:
 @shared_task(name="jobs.watch")
 def watch_task() -> None:
     watch()
+
+
+@shared_task(name="jobs.back_up_server")
+def back_up_server() -> None:
+    request_due_backup()
 
 
 @shared_task(name="jobs.ping")

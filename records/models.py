@@ -296,6 +296,7 @@ class MaintenanceRun(models.Model):
         PRUNE = "prune", _("prune")
         DRILL = "drill", _("restore drill")
         MAINTENANCE = "maintenance", _("maintenance")
+        OWN_BACKUP = "own-backup", _("backup of the server's database")
 
     repository = models.ForeignKey(Repository, models.CASCADE, related_name="maintenance", verbose_name=_("repository"))
     kind = models.CharField(_("kind"), max_length=16, choices=Kind.choices)

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from backupcenter.api.exceptions import Conflict
 from records.maintenance import request_maintenance
-from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, MaintenanceRun
+from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, MaintenanceRun, State
 from records.verification import CHECKS
 from storage.models import Endpoint, Repository, Verification
 
@@ -67,6 +67,7 @@ def delete_old_checks(now: datetime | None = None) -> int:
 def _begin(moment: datetime) -> None:
     """Have the repositories checked to which a first backup was made."""
     backups = BackupRecord.objects.filter(repository=OuterRef("pk"), state__in=RESTORABLE_STATES).exclude(snapshot="")
-    new = Repository.objects.filter(Exists(backups), verification=None)
+    own = MaintenanceRun.objects.filter(repository=OuterRef("pk"), kind=MaintenanceRun.Kind.OWN_BACKUP, state=State.SUCCESS)
+    new = Repository.objects.filter(Exists(backups) | Exists(own), verification=None)
     rows = [Verification(repository=repository, begun_at=moment, due_at=moment) for repository in new]
     Verification.objects.bulk_create(rows, ignore_conflicts=True)

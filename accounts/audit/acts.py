@@ -69,8 +69,9 @@ class Act:
         log.info(said, self.via, self.actor or "-", self.address or "-", self.action, outcome, status or "-", touched)
         try:
             entry.save()
-        except DatabaseError:
-            log.exception("the entry above could not be added to the audit log")
+        except DatabaseError as error:
+            # Such as before there is a database.
+            log.error("the entry above could not be added to the audit log: %s", str(error).partition("\n")[0])
 
 
 _current: ContextVar[Act | None] = ContextVar("act", default=None)

@@ -16,6 +16,7 @@ from clients.models import Client
 from clients.presence import heard_since
 from jobs.health import Health, fleet_health
 from jobs.models import BackupPlan
+from jobs.ownbackup.keeping import newest_backup
 from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, MaintenanceRun, RecoveryRecord, State
 from records.notifying.models import Delivery
 from storage.models import Tenant, Verification
@@ -35,7 +36,7 @@ class Fleet(Collector):
     def collect(self) -> Iterable[Metric]:
         with self._lock:
             if time.monotonic() >= self._until:
-                self._metrics = [*_plans(), *_jobs(), *_clients(), *_stores(), *_deliveries()]
+                self._metrics = [*_plans(), *_jobs(), *_clients(), *_stores(), *_deliveries(), *_own_backup()]
                 self._until = time.monotonic() + KEEP_S
             return self._metrics
 
@@ -115,6 +116,13 @@ def _deliveries() -> Iterator[Metric]:
     found = dict(Delivery.objects.order_by().values_list("state").annotate(Count("pk")))
     rows = [([state], found.get(state, 0)) for state in Delivery.State.values]
     yield _gauge("backupcenter_notifications", "Notifications that are kept, by state.", ["state"], rows)
+
+
+def _own_backup() -> Iterator[Metric]:
+    newest = newest_backup()
+    age = _age(newest.start_time, timezone.now()) if newest else None
+    about = "Seconds since the newest backup of the server's own database began."
+    yield _gauge("backupcenter_own_backup_age_seconds", about, [], [([], age)])
 
 
 def _age(moment: datetime | None, now: datetime) -> float | None:

@@ -16,7 +16,8 @@ from clients.broker import AWAY, Sharing, sharing_found
 from clients.models import Client
 from clients.presence import heard_since
 from jobs.health import FleetHealth, Health, PlanHealth
-from jobs.models import BackupPlan
+from jobs.models import BackupPlan, OwnBackup
+from jobs.ownbackup.keeping import OVERDUE, newest_backup, newest_run
 from records.models import BackupRecord, MaintenanceRun, State
 from storage.growth import WARNED_AT, used_percent
 from storage.models import Endpoint, Tenant
@@ -48,7 +49,7 @@ def needs(worst: list[PlanHealth], plans: dict[int, BackupPlan], tenants: Collec
     `worst`: see `worst_plans`; `plans`: with at least these, by their keys.
     """
     endpoints = {tenant.endpoint_id: tenant.endpoint for tenant in tenants}.values()
-    asked = (_plans(worst, plans), _tenants(tenants), _authorities(endpoints), _checks(), _broker(), _clients())
+    asked = (_plans(worst, plans), _own_backup(plans), _tenants(tenants), _authorities(endpoints), _checks(), _broker(), _clients())
     return [need for kind in asked for need in kind]
 
 
@@ -76,6 +77,24 @@ def _plans(worst: list[PlanHealth], plans: dict[int, BackupPlan]) -> Iterator[Ne
             label=_("Run now"),
             act=reverse("admin:jobs_backupplan_run", args=[plan.pk]),
         )
+
+
+def _own_backup(plans: Collection[object]) -> Iterator[Need]:
+    """The server's own database, once there is something in it that somebody would miss."""
+    newest = newest_backup() if plans else None
+    if not plans or (newest is not None and newest.end_time and newest.end_time > timezone.now() - OVERDUE):
+        return
+    failed = newest_run()
+    if not OwnBackup.objects.exists():
+        yield Need(
+            title=_("The server's own database is not backed up"),
+            text=_("Without it plans, accounts and history are lost with the server. Choose where it is kept."),
+            link=reverse("admin:jobs_ownbackup_add"),
+        )
+    elif newest is not None or (failed is not None and failed.state != State.SUCCESS):
+        text = failed.error if failed is not None and failed.state != State.SUCCESS else _("Is a maintenance worker running?")
+        title = _("The server's own database has had no new backup for more than a day")
+        yield Need(title=title, text=text, link=reverse("admin:jobs_ownbackup_changelist"), grave=True)
 
 
 def _tenants(tenants: Iterable[Tenant]) -> Iterator[Need]:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import stat
+import subprocess
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -365,7 +366,7 @@ def test_the_command_drills_and_fails_if_nothing_is_proven(plan) -> None:
 def test_no_secret_is_told_to_the_restores_process_but_on_its_input(plan, monkeypatch) -> None:
     seen = {}
     real = maintenance.WORK[MaintenanceRun.Kind.DRILL]
-    popen = drilling.restore.__globals__["subprocess"].Popen
+    popen = subprocess.Popen
 
     class Watched(popen):
         def __init__(self, command, **options):
@@ -373,7 +374,7 @@ def test_no_secret_is_told_to_the_restores_process_but_on_its_input(plan, monkey
             super().__init__(command, **options)
 
     monkeypatch.setenv("BACKUPCENTER_SECRET_KEY", "canary")
-    monkeypatch.setattr("records.drills.restoring.subprocess.Popen", Watched)
+    monkeypatch.setattr("records.enginechild.subprocess.Popen", Watched)
     assert drilled(plan).state == State.SUCCESS
     assert "canary" not in json.dumps(seen["environment"])
     assert plan.repository.password not in json.dumps([seen["command"], seen["environment"]])

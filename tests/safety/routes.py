@@ -158,6 +158,8 @@ PAGES = {
     "jobs_backupplan": Pages(look=VIEWER, add=OPERATOR, change=OPERATOR, delete=OPERATOR),
     "jobs_auditreport": Pages(look=ADMINISTRATOR),
     "jobs_plandrill": Pages(look=VIEWER, change=OPERATOR),
+    # One at most, so that none can be added beside it.
+    "jobs_ownbackup": Pages(look=ADMINISTRATOR, delete=ADMINISTRATOR),
     "jobs_planping": Pages(look=ADMINISTRATOR, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
     "records_drillrecord": Pages(look=VIEWER),
     "records_backuprecord": Pages(look=VIEWER, delete=OPERATOR),
@@ -189,6 +191,7 @@ ACTIONS = {
     "jobs_backupplan.resume": OPERATOR,
     "jobs_backupplan.verify": OPERATOR,
     "jobs_backupplan.drill_now": OPERATOR,
+    "jobs_ownbackup.back_up": ADMINISTRATOR,
     "records_backuprecord.cancel": OPERATOR,
     "records_backuprecord.place_hold": ADMINISTRATOR,
     "records_backuprecord.lift_hold": ADMINISTRATOR,

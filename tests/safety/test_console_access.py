@@ -16,7 +16,7 @@ from django.urls import reverse
 
 from accounts.models import AuditEntry, Session, Token, User
 from jobs.console.acting import ACTS
-from jobs.models import AuditReport, PlanPing
+from jobs.models import AuditReport, OwnBackup, PlanPing
 from records.lifecycle import KINDS
 from storage.models import UsageSample
 from tests.safety.conftest import PEOPLE, World
@@ -66,6 +66,7 @@ def row(world: World, browsers: dict[str, Browser]) -> Any:
         "records_recoveryrecord": world.recovery,
         "jobs_auditreport": AuditReport.objects.create(month=date(2026, 1, 1), content={}),
         "jobs_plandrill": world.plan.drill,
+        "jobs_ownbackup": OwnBackup.objects.create(repository=world.plan.repository),
         "jobs_planping": PlanPing.objects.create(plan=world.plan, address="https://127.0.0.1/check"),
         "records_drillrecord": world.drill,
         "records_event": world.event,
