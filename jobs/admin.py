@@ -30,10 +30,9 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldBooleanSwitchWidget
 import jobs.drill_admin
 import jobs.ownbackup.admin
 import jobs.pinging_admin
-from backupcenter.console import LookOnly, OutsideTransaction, tell_done
-from backupcenter.console import LookOnly, tell_done
 import jobs.report_admin
 import jobs.rule_admin  # noqa: F401 -- they register their pages
+from backupcenter.console import LookOnly, OutsideTransaction, tell_done
 from jobs.console.acting import ACTS, act_and_tell, act_on_plan, repeat
 from jobs.console.restoring import restore
 from jobs.console.retention import KeepField, retention
