@@ -24,6 +24,7 @@ from accounts.managing import (
 from accounts.models import Session, Token, User
 from accounts.sessions import digest
 from backupcenter.console import tell_done
+from backupcenter.deleting import NameToDelete
 
 # Roles take the place of groups; the page of tokens is our own.
 admin.site.unregister([Group, AuthToken])
@@ -44,8 +45,10 @@ class AccountForm(UserChangeForm):
 
 
 @admin.register(User)
-class AccountAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
+class AccountAdmin(NameToDelete, UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
     """Accounts; passwords are taken as people type them."""
+
+    lost = _("Its tokens and sessions end at once. What it did stays in the audit log.")
 
     form = AccountForm
     add_form = UserCreationForm

@@ -21,6 +21,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from backupcenter.api.keys import ipv4_number
 from backupcenter.console import ActionsOnPage, tell_done
+from backupcenter.deleting import NameToDelete
 from clients.compatibility import AgentStatus
 from clients.joining import join_command
 from clients.leaving import revoke
@@ -90,8 +91,10 @@ class OnlineFilter(admin.SimpleListFilter):
 
 
 @admin.register(Client)
-class ClientAdmin(ActionsOnPage, ModelAdmin):
+class ClientAdmin(NameToDelete, ActionsOnPage, ModelAdmin):
     """Clients."""
+
+    lost = _("Its agent is cut off at once, and what it does is ended. Its backups stay and can be restored to another client.")
 
     page_actions = {"issue_join_token": _("Show the command to join with")}
     form = ClientForm

@@ -33,6 +33,7 @@ import jobs.pinging_admin
 import jobs.report_admin
 import jobs.rule_admin  # noqa: F401 -- they register their pages
 from backupcenter.console import LookOnly, OutsideTransaction, tell_done
+from backupcenter.deleting import NameToDelete
 from jobs.console.acting import ACTS, act_and_tell, act_on_plan, repeat
 from jobs.console.restoring import restore
 from jobs.console.retention import KeepField, retention
@@ -145,8 +146,10 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(BackupPlan)
-class BackupPlanAdmin(ModelAdmin, OutsideTransaction):
+class BackupPlanAdmin(NameToDelete, ModelAdmin, OutsideTransaction):
     """Backup plans."""
+
+    lost = _("Its schedule ends, and what runs of it is cancelled. Its backups stay, each until its hold ends.")
 
     TOLD = ["told_state", "next_fire", "repository", "uuid", "runs", "preview", "told_proof", "drills", "allowed_there"]
 

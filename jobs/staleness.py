@@ -32,7 +32,8 @@ def watch_staleness(now: datetime | None = None) -> int:
     ends = dict(BackupRecord.objects.filter(pk__in=goods).values_list("pk", "end_time"))
     told = 0
     for plan in BackupPlan.objects.select_related("client").filter(pk__in=unwell, stale_since=None):
-        newest = ends.get(health[plan.pk].good)
+        good = health[plan.pk].good
+        newest = None if good is None else ends.get(good)
         if (since := stale_since(plan, newest)) is not None and since <= moment:
             told += _tell_stale(plan, since, newest)
     for plan in BackupPlan.objects.select_related("client").filter(stale_since__isnull=False):

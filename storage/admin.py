@@ -21,6 +21,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget
 
 from backupcenter.api.exceptions import Conflict
 from backupcenter.console import ActionsOnPage, LookOnly
+from backupcenter.deleting import NameToDelete
 from engine.errors import EngineError, StoreError
 from storage import probing
 from storage.addresses import clean_address
@@ -61,8 +62,10 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Endpoint)
-class EndpointAdmin(ActionsOnPage, ModelAdmin):
+class EndpointAdmin(NameToDelete, ActionsOnPage, ModelAdmin):
     """Endpoints."""
+
+    lost = _("The server forgets the store's address. What is in the store stays there.")
 
     page_actions = {"verify": _("Check that it answers")}
     form = EndpointForm
@@ -193,8 +196,10 @@ class UsageSampleAdmin(LookOnly, ModelAdmin):
 
 
 @admin.register(Tenant)
-class TenantAdmin(ActionsOnPage, ModelAdmin):
+class TenantAdmin(NameToDelete, ActionsOnPage, ModelAdmin):
     """Tenants, created from their keys alone."""
+
+    lost = _("The server forgets the keys of the store's user. The user and what is in the store stay there.")
 
     page_actions = {"refresh": _("Read it from its store now")}
     form = TenantForm
@@ -249,8 +254,13 @@ class TenantAdmin(ActionsOnPage, ModelAdmin):
 
 
 @admin.register(Repository)
-class RepositoryAdmin(ModelAdmin):
+class RepositoryAdmin(NameToDelete, ModelAdmin):
     """Repositories. Plans make them; without its password, which is kept here alone, one cannot be read."""
+
+    lost = _(
+        "The server forgets the repository and its password. What is in the store stays there, and nobody can open it any more "
+        "unless the password is in a recovery kit."
+    )
 
     list_display = ["location", "tenant", "used_text", "growth", "max_jobs", "shown_verification", "created_at"]
     list_filter = ["tenant__endpoint", ("tenant", AutocompleteSelectFilter)]

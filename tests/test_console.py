@@ -494,3 +494,28 @@ def test_who_logs_in_without_a_destination_arrives_at_the_front_page(account) ->
 )
 def test_the_slash_at_the_end_of_a_console_address_may_be_left_out(typed, meant) -> None:
     assert Browser().get(typed)["Location"] == meant
+
+
+def test_what_cannot_be_brought_back_goes_only_once_its_name_is_typed(account, plan) -> None:
+    browser = browser_of(account, "operator")
+    pages = "admin:jobs_backupplan"
+    address, listing = reverse(f"{pages}_delete", args=[plan.pk]), reverse(f"{pages}_changelist")
+    page = browser.get(address).content.decode()
+    assert "Its backups stay" in page
+    assert plan.backup_name in page
+    for typed in ({}, {"typed": "another"}):
+        answer = browser.post(address, {"post": "yes", **typed}, follow=True).content.decode()
+        assert "Nothing was deleted" in answer
+    many = {"action": "delete_selected", "_selected_action": [plan.pk]}
+    assert "Its backups stay" in browser.post(listing, many).content.decode()
+    assert "Nothing was deleted" in browser.post(listing, {**many, "post": "yes", "typed": "2"}, follow=True).content.decode()
+    assert type(plan).objects.filter(pk=plan.pk).exists()
+    browser.post(address, {"post": "yes", "typed": f" {plan.backup_name} "})
+    assert not type(plan).objects.exists()
+
+
+def test_several_go_once_their_number_is_typed(account, plan) -> None:
+    browser = browser_of(account, "operator")
+    many = {"action": "delete_selected", "_selected_action": [plan.pk], "post": "yes", "typed": "1"}
+    browser.post(reverse("admin:jobs_backupplan_changelist"), many)
+    assert not type(plan).objects.exists()

@@ -84,14 +84,14 @@ def _own_backup(plans: Collection[object]) -> Iterator[Need]:
     newest = newest_backup() if plans else None
     if not plans or (newest is not None and newest.end_time and newest.end_time > timezone.now() - OVERDUE):
         return
-    failed = newest_run()
-    if not OwnBackup.objects.exists():
+    failed, place = newest_run(), OwnBackup.objects.first()
+    if place is None:
         yield Need(
             title=_("The server's own database is not backed up"),
             text=_("Without it plans, accounts and history are lost with the server. Choose where it is kept."),
             link=reverse("admin:jobs_ownbackup_add"),
         )
-    elif newest is not None or (failed is not None and failed.state != State.SUCCESS):
+    elif newest is not None or place.chosen_at < timezone.now() - OVERDUE or (failed is not None and failed.state != State.SUCCESS):
         text = failed.error if failed is not None and failed.state != State.SUCCESS else _("Is a maintenance worker running?")
         title = _("The server's own database has had no new backup for more than a day")
         yield Need(title=title, text=text, link=reverse("admin:jobs_ownbackup_changelist"), grave=True)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -119,7 +120,7 @@ def newest_snapshot(repository: EngineRepository) -> Snapshot:
     return found
 
 
-def _runs() -> Any:
+def _runs() -> QuerySet[MaintenanceRun]:
     return MaintenanceRun.objects.filter(kind=MaintenanceRun.Kind.OWN_BACKUP)
 
 

@@ -255,11 +255,12 @@ def test_tokens_are_listed_and_ended_without_their_digest(browser, account) -> N
 def test_the_last_administrator_stays_in_the_console_too(browser, account) -> None:
     client = browser("administrator")
     user = account("administrator")
-    client.post(reverse("admin:accounts_user_delete", args=[user.pk]), {"post": "yes"})
+    client.post(reverse("admin:accounts_user_delete", args=[user.pk]), {"post": "yes", "typed": "administrator"})
     assert User.objects.filter(pk=user.pk).exists()
     path = reverse("admin:accounts_user_change", args=[user.pk])
     client.post(path, {"username": "administrator", "role": "viewer", "is_active": "on"})
     client.post(path, {"username": "administrator", "role": "administrator"})
-    act(client, "accounts_user", "delete_selected", user)
+    many = {"action": "delete_selected", "_selected_action": [user.pk], "post": "yes", "typed": "1"}
+    client.post(reverse("admin:accounts_user_changelist"), many)
     user.refresh_from_db()
     assert user.is_administrator

@@ -96,7 +96,8 @@ def test_a_record_under_legal_hold_is_deleted_by_nobody(api, account, plan, held
     for delete in (held.delete, BackupRecord.objects.filter(pk=held.pk).delete, BackupRecord.objects.all().delete):
         with pytest.raises(UnderLegalHold), transaction.atomic():
             delete()
-    browser.post(reverse("admin:storage_repository_delete", args=[held.repository.pk]), {"post": "yes"})
+    typed = {"post": "yes", "typed": held.repository.location}
+    browser.post(reverse("admin:storage_repository_delete", args=[held.repository.pk]), typed)
     assert is_there(held)
     assert api("administrator").delete(f"/api/client/{plan.client.ipv4}").status_code == 204
     assert is_there(held)

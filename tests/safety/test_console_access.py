@@ -160,14 +160,14 @@ def test_a_models_pages_are_for_those_who_may(world, browsers, row, page) -> Non
         try_everybody(browsers, "GET", address, least)
     for name, least in {"add": who.add, "change": who.change, "delete": who.delete}.items():
         address = reverse(f"admin:{page}_{name}", args=[key] if name != "add" else [])
-        try_everybody(browsers, "POST", address, least, {"post": "yes"})
+        try_everybody(browsers, "POST", address, least, {"post": "yes", "typed": str(row(page))})
 
 
 @pytest.mark.parametrize("action", [*sorted(ACTIONS), *(f"{page}.delete_selected" for page in sorted(MODELS))])
 def test_an_action_is_for_those_who_may(world, browsers, row, action, monkeypatch) -> None:
     page, name = action.split(".")
     least = ACTIONS.get(action) or PAGES[page].delete
-    form = {"action": name, "_selected_action": [row(page).pk], "post": "yes"}
+    form = {"action": name, "_selected_action": [row(page).pk], "post": "yes", "typed": "1"}
     address = reverse(f"admin:{page}_changelist")
     monkeypatch.setattr("storage.probing.check_endpoint", lambda endpoint: None)
     for caller, browser in browsers.items():

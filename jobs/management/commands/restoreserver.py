@@ -49,7 +49,7 @@ class Command(BaseCommand):
         self.stdout.write(self.style.SUCCESS("Done. Run “manage.py migrate”, then start the server; agents find it as it was."))
 
     def _require_keys(self, server: dict[str, Any]) -> None:
-        if not set(server["encryption_keys"]) & set(settings.ENCRYPTION_KEYS):
+        if not set(server["encryption_keys"]) <= set(settings.ENCRYPTION_KEYS):
             raise CommandError(
                 "the secrets in that database are sealed with other keys than this server's: take BACKUPCENTER_SECRET_KEY and "
                 "BACKUPCENTER_ENCRYPTION_KEYS from server.env of the kit first"
