@@ -13,8 +13,8 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.text import Truncator
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
@@ -226,12 +226,17 @@ class BackupRecordAdmin(JobRecordAdmin, LegalHoldActions):
     fieldsets = [
         (None, {"fields": ["plan", "client", "repository", "state", "waits", "error", "unreadable_files", "shown_progress"]}),
         (_("Commands"), {"fields": ["shown_commands"]}),
-        (_("Times"), {"fields": ["queued_at", "scheduled_at", "is_late", *JobRecordAdmin.TIMES, "adopted_at", "vanished_at"]}),
+        (_("Times"), {"fields": ["queued_at", "scheduled_at", "shown_late", *JobRecordAdmin.TIMES, "adopted_at", "vanished_at"]}),
         (_("Hold"), {"fields": ["hold_until", "is_let_go", "legal_hold"]}),
         (_("Data"), {"fields": ["selection", "snapshot", "files_total", "files_new", "files_changed", "files_unmodified"]}),
         (_("Sizes"), {"fields": ["read", "added", "stored"]}),
         (_("Job"), {"fields": JobRecordAdmin.JOB}),
     ]
+
+    @admin.display(description=_("run late"))
+    def shown_late(self, record: BackupRecord) -> str:
+        # In words: that it was on time is no failure, which a cross would say.
+        return gettext("yes") if record.is_late else gettext("no")
 
     def get_urls(self) -> list[URLPattern]:
         return [*_own_pages(self, {"browse": browse, "find": find_files, "differences": differences}), *super().get_urls()]

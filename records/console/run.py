@@ -36,7 +36,8 @@ def _events(record: JobRecord) -> list[Line]:
     events = Event.objects.filter(job=record.job).order_by("-pk")[:EVENTS_SHOWN]
     lines = []
     for event in events:
-        text = event.title.partition(": ")[2] or event.title
+        # What comes after the run's name, in which there may be a colon too.
+        text = event.title.partition(f"#{record.pk}: ")[2] or event.title
         text = f"{text}: {event.message}" if event.message else text
         lines.append(Line(event.time, LEVELS.get(Event.Level(event.level), "info"), text))
     return lines[::-1]

@@ -9,6 +9,7 @@ import pytest
 from agent.course import Course
 from jobs.models import BackupPlan
 from records.advice import ADVICE, advice_for
+from records.console.run import run_context
 from records.course import LINES_KEPT, SAMPLES_KEPT, Line, curve_of, kept_course, log_of, phases_of
 from records.lifecycle import claim_job, finish_job, report_progress
 from records.models import BackupRecord, RecoveryRecord, State
@@ -123,3 +124,9 @@ def test_an_error_comes_with_what_to_do(plan) -> None:
     failed = make_record(plan, state=State.FAILED, commands=[{"stage": "before", "error": "ended with status 1"}])
     assert "command's output" in advice_for(failed)
     assert advice_for(RecoveryRecord(state=State.FAILED)) == ""
+
+
+def test_a_colon_in_a_plans_name_cuts_nothing_off_the_log(tmp_path: Path, db: None) -> None:
+    record = make_record(make_plan(tmp_path, backup_name="web: uploads"), state=State.QUEUED, offered_at=START)
+    claim_job(record, 1)
+    assert [line.text for line in run_context(record)["log"]][-1] == "started"
