@@ -269,6 +269,7 @@ UNFOLD = {
     "SITE_TITLE": "Backup Center",
     "SITE_HEADER": "Backup Center",
     "SITE_SYMBOL": "backup",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("favicon.svg")}],
     "DASHBOARD_CALLBACK": "jobs.console.dashboard.add_figures",
     "STYLES": [lambda request: static("console.css")],
     "SIDEBAR": {"navigation": NAVIGATION},

@@ -50,7 +50,9 @@
     const datasets = lines.map((line, number) => {
       const colour = style.getPropertyValue(`--chart-${number + 1}`).trim();
       // Not by colour alone.
-      return { ...line, borderColor: colour, backgroundColor: colour, borderDash: number ? [6, 3] : [], borderWidth: 2, pointRadius: 0,
+      // A line of one point would not be seen.
+      const pointRadius = line.data.filter((value) => value !== null).length > 1 ? 0 : 4;
+      return { ...line, borderColor: colour, backgroundColor: colour, borderDash: number ? [6, 3] : [], borderWidth: 2, pointRadius,
         pointHitRadius: 12, spanGaps: true, tension: 0 };
     });
     const ticks = { color: text, maxRotation: 0, autoSkipPadding: 16 };
