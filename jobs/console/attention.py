@@ -16,14 +16,15 @@ from clients.broker import AWAY, Sharing, sharing_found
 from clients.models import Client
 from clients.presence import heard_since
 from jobs.health import FleetHealth, Health, PlanHealth
-from jobs.models import BackupPlan, OwnBackup
-from jobs.ownbackup.keeping import OVERDUE, newest_backup, newest_run
+from jobs.models import BackupPlan
+from jobs.ownbackup.keeping import OVERDUE
 from records.models import BackupRecord, MaintenanceRun, State
 from storage.growth import WARNED_AT, used_percent
 from storage.models import Endpoint, Tenant
 
 SHOWN = 5
 EXPIRES_SOON = timedelta(days=30)
+CHECKED = (MaintenanceRun.Kind.CHECK, MaintenanceRun.Kind.CHECK_DATA, MaintenanceRun.Kind.PRUNE, MaintenanceRun.Kind.DRILL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,10 @@ def needs(worst: list[PlanHealth], plans: dict[int, BackupPlan], tenants: Collec
     `worst`: see `worst_plans`; `plans`: with at least these, by their keys.
     """
     endpoints = {tenant.endpoint_id: tenant.endpoint for tenant in tenants}.values()
-    asked = (_plans(worst, plans), _own_backup(plans), _tenants(tenants), _authorities(endpoints), _checks(), _broker(), _clients())
+    runs = _runs()
+    # Once there is something in it that somebody would miss.
+    own = _own_backup(runs) if plans else ()
+    asked = (_plans(worst, plans), own, _tenants(tenants), _authorities(endpoints), _checks(runs), _broker(), _clients())
     return [need for kind in asked for need in kind]
 
 
@@ -79,22 +83,19 @@ def _plans(worst: list[PlanHealth], plans: dict[int, BackupPlan]) -> Iterator[Ne
         )
 
 
-def _own_backup(plans: Collection[object]) -> Iterator[Need]:
-    """The server's own database, once there is something in it that somebody would miss."""
-    newest = newest_backup() if plans else None
-    if not plans or (newest is not None and newest.end_time and newest.end_time > timezone.now() - OVERDUE):
+def _own_backup(runs: Iterable[MaintenanceRun]) -> Iterator[Need]:
+    own = [run for run in runs if run.kind == MaintenanceRun.Kind.OWN_BACKUP]
+    good = next((run for run in own if run.state == State.SUCCESS), None)
+    if good is not None and good.end_time is not None and good.end_time > timezone.now() - OVERDUE:
         return
-    failed, place = newest_run(), OwnBackup.objects.first()
-    if place is None:
-        yield Need(
-            title=_("The server's own database is not backed up"),
-            text=_("Without it plans, accounts and history are lost with the server. Choose where it is kept."),
-            link=reverse("admin:jobs_ownbackup_add"),
-        )
-    elif newest is not None or place.chosen_at < timezone.now() - OVERDUE or (failed is not None and failed.state != State.SUCCESS):
-        text = failed.error if failed is not None and failed.state != State.SUCCESS else _("Is a maintenance worker running?")
+    link = reverse("admin:jobs_ownbackup_changelist")
+    if not own:
+        text = _("Without it plans, accounts and history are lost with the server. Choose where it is kept.")
+        yield Need(title=_("The server's own database is not backed up"), text=text, link=link)
+    else:
+        text = own[0].error or _("Is a maintenance worker running?")
         title = _("The server's own database has had no new backup for more than a day")
-        yield Need(title=title, text=text, link=reverse("admin:jobs_ownbackup_changelist"), grave=True)
+        yield Need(title=title, text=text, link=link, grave=True)
 
 
 def _tenants(tenants: Iterable[Tenant]) -> Iterator[Need]:
@@ -120,14 +121,19 @@ def _authorities(endpoints: Iterable[Endpoint]) -> Iterator[Need]:
             yield Need(title=title, text=text, link=link, grave=end < timezone.now())
 
 
-def _checks() -> Iterator[Need]:
-    """The repositories whose newest check of its kind found something, or could not be done."""
+def _runs() -> list[MaintenanceRun]:
+    """Return the runs on repositories that somebody is to know of if they failed, of the last 30 days, the newest first."""
     since = timezone.now() - timedelta(days=30)
-    kinds = [MaintenanceRun.Kind.CHECK, MaintenanceRun.Kind.CHECK_DATA, MaintenanceRun.Kind.PRUNE, MaintenanceRun.Kind.DRILL]
-    runs = MaintenanceRun.objects.filter(kind__in=kinds, end_time__gte=since).select_related("repository__tenant__endpoint")
+    runs = MaintenanceRun.objects.filter(kind__in=[*CHECKED, MaintenanceRun.Kind.OWN_BACKUP], end_time__gte=since)
+    return list(runs.select_related("repository__tenant__endpoint").order_by("-pk"))
+
+
+def _checks(runs: Iterable[MaintenanceRun]) -> Iterator[Need]:
+    """The repositories whose newest check of its kind found something, or could not be done."""
     newest: dict[tuple[int, str], MaintenanceRun] = {}
-    for run in runs.order_by("-pk"):
-        newest.setdefault((run.repository_id, run.kind), run)
+    for run in runs:
+        if run.kind in CHECKED:
+            newest.setdefault((run.repository_id, run.kind), run)
     failed = [run for run in newest.values() if run.state in (State.FAILED, State.LOST)]
     for run in failed[:SHOWN]:
         title = _("%(kind)s of repository %(repository)s failed") % {"kind": run.get_kind_display(), "repository": run.repository}

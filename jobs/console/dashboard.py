@@ -1,5 +1,6 @@
 """The console's front page: are we safe, what runs, what needs a person."""
 
+from collections.abc import Iterable
 from heapq import nsmallest
 from typing import Any
 
@@ -12,7 +13,7 @@ from clients.models import Client
 from clients.presence import heard_since
 from jobs.console.attention import needs, worst_plans
 from jobs.console.first_steps import first_steps
-from jobs.health import FleetHealth, Health, PlanHealth, fleet_health
+from jobs.health import FleetHealth, Health, fleet_health
 from jobs.models import BackupPlan
 from jobs.protection import fleet_days
 from records.models import BackupRecord, DrillRecord, RecoveryRecord, State
@@ -36,8 +37,10 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
     last_restore, restoring = _recoveries()
     steps = [] if last_restore else first_steps(health, has_tenant=bool(tenants), has_agent=bool(clients["joined"]))
     counts = health.counts
-    worst, firing = worst_plans(health), _next_to_fire(health)
-    plans = BackupPlan.objects.select_related("client").in_bulk({judged.plan for judged in [*worst, *firing]})
+    worst = worst_plans(health)
+    due = BackupPlan.objects.filter(paused=False, next_fire_at__isnull=False).order_by("next_fire_at", "pk").values("pk")[:SHOWN]
+    shown = BackupPlan.objects.select_related("client").filter(Q(pk__in=[judged.plan for judged in worst]) | Q(pk__in=due))
+    plans = {plan.pk: plan for plan in shown}
     return {
         **context,
         "health": health,
@@ -53,15 +56,15 @@ def add_figures(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]
         "fleet_days": fleet_days(),
         "clients": clients,
         "tenants": [{"tenant": tenant, "percent": used_percent(tenant)} for tenant in tenants[:SHOWN]],
-        "firing": [plans[judged.plan] for judged in firing if judged.plan in plans],
+        "firing": _next_to_fire(plans.values()),
         "last_restore": last_restore,
         "last_proof": DrillRecord.objects.filter(state=State.SUCCESS).order_by("-pk").first(),
     }
 
 
-def _next_to_fire(health: FleetHealth) -> list[PlanHealth]:
-    due = [judged for judged in health.plans if judged.next_fire_at is not None]
-    return nsmallest(SHOWN, due, key=lambda judged: (judged.next_fire_at, judged.plan))
+def _next_to_fire(plans: Iterable[BackupPlan]) -> list[BackupPlan]:
+    due = [(plan.next_fire_at, plan.pk, plan) for plan in plans if not plan.paused and plan.next_fire_at is not None]
+    return [plan for _time, _pk, plan in nsmallest(SHOWN, due)]
 
 
 def _verdict(health: FleetHealth) -> str:
