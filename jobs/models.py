@@ -30,8 +30,9 @@ class PlanQuerySet(models.QuerySet["BackupPlan"]):
         )
 
     def with_proof(self) -> Self:
-        """Read with each plan its newest drill that ended, and its newest one that succeeded (`jobs.proof`)."""
-        drills = DrillRecord.objects.filter(plan_uuid=OuterRef("uuid"), end_time__isnull=False)
+        """Read with each plan its newest drill that ended and was not cancelled, and its newest that succeeded (`jobs.proof`)."""
+        ended = DrillRecord.objects.filter(plan_uuid=OuterRef("uuid"), end_time__isnull=False)
+        drills = ended.exclude(state=Activity.CANCELLED)
         proven = drills.filter(state__in=RESTORABLE_STATES)
         named = {f"proven_{name}": Subquery(proven.values(name)[:1]) for name in ("start_time", "duration_s", "age_s")}
         return self.annotate(drilled_state=Subquery(drills.values("state")[:1]), **named)

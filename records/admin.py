@@ -43,6 +43,7 @@ from records.display import (
     unreadable_lines,
 )
 from records.legal_hold_admin import LegalHoldActions
+from records.lifecycle import cancel_job
 from records.models import BackupRecord, DeletedBackup, Event, JobRecord, MaintenanceRun, RecoveryRecord, State
 from records.searching import search_events, search_records
 from records.slots import explain_waiting
@@ -95,7 +96,7 @@ class JobList(ChangeList):
         explain_waiting(self.result_list)
 
 
-def _own_pages(page: ModelAdmin, views: dict[str, Callable[..., HttpResponse]]) -> list[URLPattern]:
+def own_pages(page: ModelAdmin, views: dict[str, Callable[..., HttpResponse]]) -> list[URLPattern]:
     """Return the routes of pages about one record, which have the record's number before their name."""
     names = f"{page.opts.app_label}_{page.opts.model_name}"
     wrap = page.admin_site.admin_view
@@ -116,6 +117,7 @@ class JobRecordAdmin(ReadOnlyAdmin):
     actions = ["cancel"]
     change_form_outer_before_template = "console/run.html"
     delete: Callable[[Any], object]
+    cancel_record = staticmethod(cancel_job)
 
     def delete_model(self, request: HttpRequest, obj: JobRecord) -> None:
         self.delete(obj)
@@ -145,7 +147,7 @@ class JobRecordAdmin(ReadOnlyAdmin):
             return redirect(reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"))
 
     def get_urls(self) -> list[URLPattern]:
-        return [*_own_pages(self, {"cancel": cancel_one}), *super().get_urls()]
+        return [*own_pages(self, {"cancel": cancel_one}), *super().get_urls()]
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -239,7 +241,7 @@ class BackupRecordAdmin(JobRecordAdmin, LegalHoldActions):
         return gettext("yes") if record.is_late else gettext("no")
 
     def get_urls(self) -> list[URLPattern]:
-        return [*_own_pages(self, {"browse": browse, "find": find_files, "differences": differences}), *super().get_urls()]
+        return [*own_pages(self, {"browse": browse, "find": find_files, "differences": differences}), *super().get_urls()]
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> tuple[QuerySet[Any], bool]:
         return search_records(queryset, search_term), False

@@ -1,17 +1,23 @@
 """The console's page of restore drills."""
 
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest
+from django.urls import URLPattern
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from records.admin import STATE_COLOURS, ReadOnlyAdmin
+from records.admin import STATE_COLOURS, ReadOnlyAdmin, own_pages
+from records.console.cancelling import cancel_one
 from records.display import duration_text, lines, plan_link, size_text
+from records.drills.drilling import cancel_drill
 from records.models import DrillRecord
 
 
 @admin.register(DrillRecord)
 class DrillRecordAdmin(ReadOnlyAdmin):
-    """Restore drills and their evidence, which nobody deletes."""
+    """Restore drills and their evidence, which nobody deletes. One that has not ended can be cancelled."""
 
     list_display = [
         "id",
@@ -36,6 +42,21 @@ class DrillRecordAdmin(ReadOnlyAdmin):
         (_("Command"), {"fields": ["command", "command_status", "shown_output"]}),
         (_("Times"), {"fields": ["queued_at", "scheduled_at", "start_time", "end_time", "run"]}),
     ]
+
+    change_form_outer_before_template = "console/drill.html"
+    cancel_record = staticmethod(cancel_drill)
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*own_pages(self, {"cancel": cancel_one}), *super().get_urls()]
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        may = {"may_cancel": self.has_cancel_permission(request)}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **may})
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("records.change_drillrecord"))
 
     def has_delete_permission(self, request: object, obj: object = None) -> bool:
         return False

@@ -6,11 +6,15 @@ from django.utils.translation import gettext_lazy as _
 from django_filters import rest_framework as filters
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import mixins, serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from backupcenter.api.fields import MAX_TIME, UnixTimeField
 from backupcenter.api.keys import ID_PATTERN
 from backupcenter.api.pages import RecordPagination
+from records.drills.drilling import cancel_drill
 from records.filters import SecondsFilter, by_since, by_until
 from records.models import DrillRecord, State
 
@@ -81,7 +85,7 @@ class DrillRecordFilter(filters.FilterSet):
     retrieve=extend_schema(parameters=[NUMBER]),
 )
 class DrillRecordViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewSet[Any]):
-    """Restore drills. Evidence is neither changed nor deleted."""
+    """Restore drills. Evidence is neither changed nor deleted; a drill that has not ended can be cancelled."""
 
     queryset = DrillRecord.objects.all()
     serializer_class = DrillRecordSerializer
@@ -89,3 +93,11 @@ class DrillRecordViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Gener
     pagination_class = RecordPagination
     lookup_value_regex = ID_PATTERN
     schema_tags = ["drill"]
+
+    @extend_schema(parameters=[NUMBER], request=None, responses=DrillRecordSerializer)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:
+        """Cancels at once what is queued, within seconds what runs; 409 if it has ended. Its scratch directory is removed."""
+        drill = self.get_object()
+        cancel_drill(drill)
+        return Response(self.get_serializer(drill).data)

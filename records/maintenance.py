@@ -19,7 +19,9 @@ from django.dispatch import Signal
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import override
 
+from backupcenter.api.exceptions import Conflict
 from engine.backends.patience import Patience
 from engine.commands.check import check
 from engine.commands.forget import forget
@@ -28,7 +30,7 @@ from engine.errors import BucketMissing, EngineError, LockLost, RepositoryLocked
 from engine.pruning import ByteCounts
 from engine.repository import Repository as EngineRepository
 from records.events import emit
-from records.models import Event, MaintenanceRun, State
+from records.models import ACTIVE_STATES, Event, MaintenanceRun, State
 from records.pruning import pays
 from records.publishing import publish_after_commit
 from records.verification import CHECKS, note_check, turn_of
@@ -88,6 +90,28 @@ def run_maintenance(number: int, attempt: int) -> None:
         if result.get("problems"):
             state, error = State.FAILED, str(result["problems"][0])
         _persist(lambda: _finish(run, state, result, error))
+
+
+def cancel_run(run: MaintenanceRun) -> None:
+    """End a run that is queued, or runs: whoever works on it is to ask `is_wanted`. Raises Conflict if it has ended."""
+    with transaction.atomic():
+        rows = MaintenanceRun.objects.filter(pk=run.pk, state__in=ACTIVE_STATES)
+        if not rows.update(state=State.CANCELLED, end_time=timezone.now(), lease_until=None, error=""):
+            raise Conflict(_("It has ended already."))
+        run.refresh_from_db()
+        run_ended.send(MaintenanceRun, run=run)
+        with override(settings.LANGUAGE_CODE):
+            _tell(run, Event.Level.WARNING, State.CANCELLED.label)
+
+
+def is_wanted(run: MaintenanceRun) -> bool:
+    """Whether the attempt at a run is still the one that counts; as long as the database is away it is taken to be."""
+    try:
+        return MaintenanceRun.objects.filter(pk=run.pk, attempt=run.attempt, state=State.RUNNING).exists()
+    except (OperationalError, InterfaceError) as error:
+        log.warning("maintenance=%d may go on: %s", run.pk, error)
+        connection.close()
+        return True
 
 
 def _finish(run: MaintenanceRun, state: State, result: dict[str, Any], error: str) -> None:

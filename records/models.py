@@ -164,6 +164,10 @@ class BackupRecord(JobRecord):
         return f"{self.plan_name} #{self.pk}"
 
     @property
+    def is_active(self) -> bool:
+        return self.state in ACTIVE_STATES
+
+    @property
     def is_restorable(self) -> bool:
         return self.state in RESTORABLE_STATES and bool(self.snapshot) and self.vanished_at is None
 
@@ -374,6 +378,10 @@ class DrillRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.plan_name} #{self.pk}"
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in ACTIVE_STATES
 
 
 class DeletedRuns(models.Model):

@@ -10,8 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException
 
 from backupcenter.console import came_from, tell_done
-from records.lifecycle import cancel_job
-from records.models import JobRecord
+from records.models import DrillRecord, JobRecord
 
 
 def cancel_one(page: Any, request: HttpRequest, number: int) -> HttpResponse:
@@ -24,10 +23,10 @@ def cancel_one(page: Any, request: HttpRequest, number: int) -> HttpResponse:
     return redirect(came_from(request) or "admin:index")
 
 
-def cancel_and_tell(page: Any, request: HttpRequest, record: JobRecord) -> None:
-    """Cancel a job and say how that went."""
+def cancel_and_tell(page: Any, request: HttpRequest, record: JobRecord | DrillRecord) -> None:
+    """Cancel a job, or a drill, as its page does, and say how that went."""
     try:
-        cancel_job(record)
+        page.cancel_record(record)
     except APIException as error:
         page.message_user(request, f"{record}: {error.detail}", messages.ERROR)
         return

@@ -10,18 +10,21 @@ import pwd
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from engine import guard
-from engine.errors import EngineError
-from records.drills.scratch import disarm
+from engine.drills.scratch import disarm
+from engine.errors import Cancelled, EngineError
 
 CONFINED = Path(__file__).with_name("confined.py")
 OUTPUT_KEPT = 4096
 # Between being asked to end and being ended.
 GRACE_S = 2
+LOOK_EVERY_S = 1.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -33,10 +36,18 @@ class Outcome:
     output: str
 
 
-def run_command(command: str, restored: Path, *, user: str, limit_s: float, named: dict[str, str]) -> Outcome:
+def run_command(
+    command: str,
+    restored: Path,
+    *,
+    user: str,
+    limit_s: float,
+    named: dict[str, str],
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Outcome:
     """Run it in the restored directory, whose parent is its home. `named`: variables that it is given besides.
 
-    Raises EngineError if there is no such user.
+    `goes_on` is asked all the while. Raises EngineError if there is no such user, Cancelled if it is not to go on.
     """
     who = ["-", "-"]
     if os.geteuid() == 0:
@@ -63,8 +74,12 @@ def run_command(command: str, restored: Path, *, user: str, limit_s: float, name
         tail = _Tail(process.stdout)
         tail.start()
         status: int | None = None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            status = process.wait(limit_s)
+        until = time.monotonic() + limit_s
+        while status is None and (left_s := until - time.monotonic()) > 0:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = process.wait(min(left_s, LOOK_EVERY_S))
+            if not goes_on():
+                raise Cancelled
     finally:
         os.close(lifeline)
         os.close(ours)

@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,23 @@ from django.utils.translation import gettext as _
 from backupcenter.api.exceptions import Conflict
 from backupcenter.api.text import storable
 from engine.backends.patience import Patience
-from engine.errors import EngineError, RepositoryLocked
-from records.drills.choosing import Choice, choose_sample, choose_whole
+from engine.drills.choosing import Choice, choose_sample, choose_whole
+from engine.drills.scratch import require_space, scratch_directory
+from engine.errors import Cancelled, EngineError, RepositoryLocked
 from records.drills.command import run_command
 from records.drills.restoring import Restored, restore
-from records.drills.scratch import require_space, scratch_directory
-from records.maintenance import WORK, request_maintenance, run_ended
+from records.maintenance import WORK, cancel_run, is_wanted, request_maintenance, run_ended
 from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, DrillRecord, MaintenanceRun, State
 from storage.repositories import open_with, repository_store
 
 log = logging.getLogger(__name__)
 
 PROBLEMS_KEPT = 20
+LOOK_EVERY_S = 1.0
+EVIDENCE = [
+    "files", "of_files", "compared", "bytes_restored", "mismatches", "problems", "notes", "duration_s", "command_status",
+    "command_output",
+]  # fmt: skip
 
 
 def newest_restorable(plan_uuid: UUID) -> BackupRecord | None:
@@ -60,38 +67,43 @@ def request_drill(
     return drill
 
 
+def cancel_drill(drill: DrillRecord) -> None:
+    """End a drill: at once if it is queued, within seconds if it runs. Raises Conflict if it has ended."""
+    if drill.run is None or drill.state not in ACTIVE_STATES:
+        raise Conflict(_("The drill has ended already."))
+    cancel_run(drill.run)
+    drill.refresh_from_db()
+
+
 def perform_drill(run: MaintenanceRun) -> dict[str, Any]:
     """Restore, compare, let the command look at it, remove it, and note all that in the drill's record.
 
-    Returns what the run is to say: `problems` if the backup is not proven. Raises EngineError if nothing could be restored.
+    Returns what the run is to say: `problems` if the backup is not proven. Raises EngineError if nothing could be restored,
+    Cancelled if nobody wants it any more.
     """
     drill = DrillRecord.objects.get(pk=run.arguments["drill"])
     backup = newest_restorable(drill.plan_uuid)
     if backup is None:
         raise EngineError(_("the plan has no backup any more that could be restored"))
-    began = timezone.now()
-    drill.state, drill.start_time = State.RUNNING, began
-    drill.backup_record, drill.snapshot = backup, backup.snapshot
-    drill.age_s = (began - (backup.start_time or backup.queued_at)).total_seconds()
-    drill.place = _("scratch directory of the server")
-    drill.save()
+    goes_on = Watch(run)
+    _note(drill, State.RUNNING, **begun_with(backup), place=_("scratch directory of the server"))
     top = Path(settings.DRILL_DIRECTORY)
     with scratch_directory(top, f"{drill.pk}-{run.attempt}") as directory:
-        choice = _choose(drill, backup)
+        choice = _choose(drill, backup, goes_on)
         require_space(top, choice.size, choice.files, settings.DRILL_GIB << 30)
         drill.files, drill.of_files = choice.files, choice.of_files
         target = directory / "restored"
         try:
-            restored = restore(backup.repository, backup.snapshot, target, choice.include)
+            restored = restore(backup.repository, backup.snapshot, target, choice.include, goes_on)
         except RepositoryLocked:
             # The run waits, and is done later.
-            DrillRecord.objects.filter(pk=drill.pk).update(state=State.QUEUED)
+            _note(drill, State.QUEUED)
             raise
         problems = _note_restored(drill, choice, restored)
         if drill.command and not problems:
-            problems = _note_command(drill, target)
+            problems = _note_command(drill, target, goes_on)
     drill.problems = problems[:PROBLEMS_KEPT]
-    drill.save()
+    drill.save(update_fields=EVIDENCE)
     return {
         "problems": drill.problems,
         "files": drill.files,
@@ -101,12 +113,40 @@ def perform_drill(run: MaintenanceRun) -> dict[str, Any]:
     }
 
 
-def _choose(drill: DrillRecord, backup: BackupRecord) -> Choice:
+class Watch:
+    """Whether a drill's run goes on; the database is asked no more than once a second."""
+
+    def __init__(self, run: MaintenanceRun) -> None:
+        self._run, self._is_wanted, self._due = run, True, time.monotonic()
+
+    def __call__(self) -> bool:
+        if self._is_wanted and time.monotonic() >= self._due:
+            self._is_wanted = is_wanted(self._run)
+            self._due = time.monotonic() + LOOK_EVERY_S
+        return self._is_wanted
+
+
+def begun_with(backup: BackupRecord) -> dict[str, Any]:
+    """Return what a drill that begins now says of the backup that it restores."""
+    began = timezone.now()
+    age_s = (began - (backup.start_time or backup.queued_at)).total_seconds()
+    return {"start_time": began, "backup_record": backup, "snapshot": backup.snapshot, "age_s": age_s}
+
+
+def _note(drill: DrillRecord, state: State, **fields: Any) -> None:
+    """Note how far a drill is. Raises Cancelled if it has ended."""
+    if not DrillRecord.objects.filter(pk=drill.pk, state__in=ACTIVE_STATES).update(state=state, **fields):
+        raise Cancelled
+    for name, value in fields.items():
+        setattr(drill, name, value)
+
+
+def _choose(drill: DrillRecord, backup: BackupRecord, goes_on: Callable[[], bool]) -> Choice:
     row = backup.repository
     with contextlib.closing(open_with(repository_store(row, Patience()), row)) as repository:
         if drill.extent == DrillRecord.Extent.WHOLE:
-            return choose_whole(repository, backup.snapshot)
-        return choose_sample(repository, backup.snapshot, settings.DRILL_SAMPLE_MIB << 20)
+            return choose_whole(repository, backup.snapshot, goes_on)
+        return choose_sample(repository, backup.snapshot, settings.DRILL_SAMPLE_MIB << 20, goes_on)
 
 
 def _note_restored(drill: DrillRecord, choice: Choice, restored: Restored) -> list[str]:
@@ -123,10 +163,10 @@ def _note_restored(drill: DrillRecord, choice: Choice, restored: Restored) -> li
     return problems
 
 
-def _note_command(drill: DrillRecord, target: Path) -> list[str]:
+def _note_command(drill: DrillRecord, target: Path, goes_on: Callable[[], bool]) -> list[str]:
     limit = settings.DRILL_COMMAND_S
     named = {"DRILL_PLAN": drill.plan_name, "DRILL_SNAPSHOT": drill.snapshot}
-    outcome = run_command(drill.command, target, user=settings.DRILL_USER, limit_s=limit, named=named)
+    outcome = run_command(drill.command, target, user=settings.DRILL_USER, limit_s=limit, named=named, goes_on=goes_on)
     drill.command_status, drill.command_output = outcome.status, storable(outcome.output)
     if outcome.status == 0:
         return []

@@ -1,7 +1,7 @@
 """Restoring as an agent does: a drill tries the very program that a recovery would use."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,10 +24,12 @@ class Restored:
     warnings: list[tuple[str, str]] = field(default_factory=list)
 
 
-def restore(repository: Repository, snapshot: str, destination: Path, include: Sequence[str]) -> Restored:
+def restore(
+    repository: Repository, snapshot: str, destination: Path, include: Sequence[str], goes_on: Callable[[], bool]
+) -> Restored:
     """Restore and compare everything with the hashes that the snapshot names; the time is all that it takes.
 
-    Raises EngineError if nothing could be restored.
+    `goes_on` is asked all the while. Raises EngineError if nothing could be restored, Cancelled if it is not to go on.
     """
     recovery = {
         "snapshot": snapshot,
@@ -40,7 +42,7 @@ def restore(repository: Repository, snapshot: str, destination: Path, include: S
     }
     access = repository_access(repository, repository.tenant.credentials)
     began = time.monotonic()
-    done = run_child({"kind": "recovery", "repository": access, "recovery": recovery})
+    done = run_child({"kind": "recovery", "repository": access, "recovery": recovery}, goes_on)
     duration_s = time.monotonic() - began
     return Restored(
         files=done.result["files_restored"],

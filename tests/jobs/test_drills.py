@@ -16,15 +16,16 @@ from django.urls import reverse
 from django.utils import timezone
 
 from engine.commands.backup import backup
+from engine.drills import scratch
+from engine.drills.choosing import SAMPLE_FILES, choose_sample, choose_whole
+from engine.drills.scratch import require_space, scratch_directory, sweep
 from engine.errors import EngineError
 from jobs.drills import drill_plan
 from jobs.models import BackupPlan
 from jobs.proof import proof_of
 from records import maintenance
-from records.drills import drilling, scratch
-from records.drills.choosing import SAMPLE_FILES, choose_sample, choose_whole
+from records.drills import drilling
 from records.drills.command import run_command
-from records.drills.scratch import require_space, scratch_directory, sweep
 from records.maintenance import lose_expired_runs, run_maintenance
 from records.models import DrillRecord, Event, MaintenanceRun, State
 from storage.repositories import open_repository
@@ -166,6 +167,53 @@ def test_a_drill_whose_repository_is_in_use_waits(plan, scratch_top) -> None:
     run_maintenance(drill.run.pk, 1)
     drill.refresh_from_db()
     assert drill.state == State.SUCCESS, drill.error
+
+
+def test_a_queued_drill_is_cancelled_at_once(plan, api) -> None:
+    drill = drill_plan(plan)
+    answer = api("operator").post(f"/api/record/drill/{drill.pk}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (200, State.CANCELLED)
+    run_maintenance(drill.run.pk, 1)
+    drill.refresh_from_db()
+    assert (drill.state, drill.start_time, drill.run.state) == (State.CANCELLED, None, State.CANCELLED)
+    assert Event.objects.filter(plan_uuid=plan.uuid, level=Event.Level.WARNING).count() == 1
+    assert api("operator").post(f"/api/record/drill/{drill.pk}/cancel").status_code == 409
+    assert drill_plan(plan).state == State.QUEUED
+
+
+@pytest.mark.parametrize("moment", ["choosing", "restoring", "command"])
+def test_a_running_drill_is_cancelled_and_removed(plan, scratch_top, monkeypatch, moment) -> None:
+    """Somebody cancels it at a moment of it; what is asked after that says that nobody wants it."""
+    monkeypatch.setattr(drilling, "LOOK_EVERY_S", 0)
+    steps = {"choosing": "_choose", "restoring": "restore", "command": "run_command"}
+    real = getattr(drilling, steps[moment])
+
+    def cancelled(*arguments, **options):
+        drilling.cancel_drill(DrillRecord.objects.get())
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(drilling, steps[moment], cancelled)
+    drill = drilled(plan, command="sleep 600")
+    assert (drill.state, drill.error, drill.command_status) == (State.CANCELLED, "", None)
+    assert drill.end_time is not None
+    assert proof_of(plan).state == "none"
+    assert drill.run.state == State.CANCELLED
+    assert list(scratch_top.iterdir()) == []
+    # The engine's process has ended by itself, and left no lock.
+    assert not list((Path(plan.repository.location) / "locks").iterdir())
+
+
+def test_the_page_of_a_drill_has_a_button_that_cancels_it(plan, account) -> None:
+    drill, browser = drill_plan(plan), Browser()
+    address = reverse("admin:records_drillrecord_change", args=[drill.pk])
+    button = reverse("admin:records_drillrecord_cancel", args=[drill.pk])
+    for role, shown in (("viewer", False), ("operator", True)):
+        browser.force_login(account(role))
+        assert (button in browser.get(address).content.decode()) == shown
+    browser.post(button)
+    drill.refresh_from_db()
+    assert drill.state == State.CANCELLED
+    assert button not in browser.get(address).content.decode()
 
 
 def test_a_drill_whose_worker_died_for_good_is_lost(plan, settings) -> None:

@@ -104,6 +104,7 @@ API: dict[str, str | Account] = {
     "POST /api/record/recovery/<pk>/cancel": OPERATOR,
     "GET /api/record/drill": VIEWER,
     "GET /api/record/drill/<pk>": VIEWER,
+    "POST /api/record/drill/<pk>/cancel": OPERATOR,
     "GET /api/auditreport": ADMINISTRATOR,
     "GET /api/auditreport/<month>": ADMINISTRATOR,
     "GET /api/notification/channel": ADMINISTRATOR,
@@ -231,6 +232,7 @@ CONSOLE = {
     "/admin/records/backuprecord/<int:number>/cancel": OPERATOR,
     "/admin/records/backuprecord/<int:number>/differences": VIEWER,
     "/admin/records/backuprecord/<int:number>/find": VIEWER,
+    "/admin/records/drillrecord/<int:number>/cancel": OPERATOR,
     "/admin/records/recoveryrecord/<int:number>/cancel": OPERATOR,
 }
 

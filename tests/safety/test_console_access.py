@@ -30,7 +30,9 @@ UNWATCHED = ["accounts.Session", "accounts.AuditEntry"]
 OF_PLANS = {f"/admin/jobs/backupplan/<int:number>/{act}" for act in ACTS}
 ASKING = {f"/admin/jobs/backupplan/wizard/{what}" for what in ("listing", "estimate")}
 OF_RECORDS = ("records/{kind}record/<int:number>/cancel", "jobs/backupplan/repeat/{kind}/<int:number>")
-POSTED = {"/admin/logout", *OF_PLANS, *ASKING, *(f"/admin/{route.format(kind=kind)}" for route in OF_RECORDS for kind in KINDS)}
+OF_DRILLS = "/admin/records/drillrecord/<int:number>/cancel"
+OF_JOBS = {f"/admin/{route.format(kind=kind)}" for route in OF_RECORDS for kind in KINDS}
+POSTED = {"/admin/logout", *OF_PLANS, *ASKING, *OF_JOBS, OF_DRILLS}
 CALLERS = ["nobody", "locked", *PEOPLE]
 
 
@@ -118,6 +120,8 @@ def refusal(caller: str, least: str) -> int | None:
 def _number(world: World, route: str) -> int:
     if route in OF_PLANS or route.endswith("/retention"):
         return world.plan.pk
+    if route == OF_DRILLS:
+        return world.drill.pk
     return world.recovery.pk if "recovery" in route else world.record.pk
 
 

@@ -2,12 +2,12 @@
 
 import heapq
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from secrets import SystemRandom
 
 from engine.commands.ls import walk
-from engine.errors import EngineError
+from engine.errors import Cancelled, EngineError
 from engine.node import Node
 from engine.repository import Repository
 from engine.snapshot import Snapshot
@@ -30,12 +30,15 @@ class Choice:
     devices: frozenset[bytes] = frozenset()
 
 
-def choose_whole(repository: Repository, snapshot: Snapshot | str) -> Choice:
-    """Return the choice of everything. Raises EngineError if there is no file, or the snapshot cannot be read."""
+def choose_whole(repository: Repository, snapshot: Snapshot | str, goes_on: Callable[[], bool] = lambda: True) -> Choice:
+    """Return the choice of everything. `goes_on` is asked at each entry.
+
+    Raises EngineError if there is no file, or the snapshot cannot be read, and Cancelled if it is not to go on.
+    """
     identities: set[tuple[int, int]] = set()
     devices: set[bytes] = set()
     files = size = names = 0
-    for path, node in walk(repository, snapshot):
+    for path, node in _entries(repository, snapshot, goes_on):
         if node.type in ("dev", "chardev"):
             devices.add(path)
         if node.type != "file":
@@ -51,16 +54,18 @@ def choose_whole(repository: Repository, snapshot: Snapshot | str) -> Choice:
     return Choice((), files, size, names, frozenset(devices))
 
 
-def choose_sample(repository: Repository, snapshot: Snapshot | str, limit: int) -> Choice:
+def choose_sample(
+    repository: Repository, snapshot: Snapshot | str, limit: int, goes_on: Callable[[], bool] = lambda: True
+) -> Choice:
     """Return the choice of up to 200 files by chance, of `limit` bytes together; of the smallest file if no drawn one is so small.
 
-    Raises EngineError as `choose_whole` does.
+    Raises as `choose_whole` does.
     """
     chance = SystemRandom()
     drawn: list[tuple[float, int, bytes, Node]] = []
     smallest: tuple[bytes, Node] | None = None
     names = 0
-    for path, node in walk(repository, snapshot):
+    for path, node in _entries(repository, snapshot, goes_on):
         if node.type != "file":
             continue
         names += 1
@@ -84,6 +89,13 @@ def choose_sample(repository: Repository, snapshot: Snapshot | str, limit: int) 
         chosen = [smallest]
     contents = {node.link_identity or path: node.size for path, node in chosen}
     return Choice([os.fsdecode(path) for path, _ in chosen], len(contents), sum(contents.values()), names)
+
+
+def _entries(repository: Repository, snapshot: Snapshot | str, goes_on: Callable[[], bool]) -> Iterator[tuple[bytes, Node]]:
+    for entry in walk(repository, snapshot):
+        if not goes_on():
+            raise Cancelled
+        yield entry
 
 
 def _require_files(names: int) -> None:
