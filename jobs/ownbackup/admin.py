@@ -60,11 +60,8 @@ class OwnBackupAdmin(AdministratorsAdmin, OutsideTransaction):
     list_display_links = None
     actions = ["back_up"]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return super().has_add_permission(request) and not OwnBackup.objects.exists()
-
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # To choose another place, this one is let go first. Actions are about no single one.
+        # Another place is chosen by adding it, and takes this one's. Actions are about no single one.
         return super().has_view_permission(request) and obj is None
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -107,11 +107,13 @@ def test_a_claim_of_a_recovery_tells_what_to_restore_where_to_and_how(api, plan)
         assert told["repository"]["password"] == plan.repository.password
         if asked is data:
             assert told["recovery"] == {
-                "snapshot": "a" * 64, "destination": "/srv/back", "include": ["/etc/hosts"], "overwrite": "never", "verify": False
+                "snapshot": "a" * 64, "destination": "/srv/back", "include": ["/etc/hosts"], "overwrite": "never",
+                "verify": False, "dry_run": False
             }  # fmt: skip
         else:
             assert told["recovery"] == {
-                "snapshot": "a" * 64, "destination": "/back", "include": [], "overwrite": "if-changed", "verify": True
+                "snapshot": "a" * 64, "destination": "/back", "include": [], "overwrite": "if-changed",
+                "verify": True, "dry_run": False
             }  # fmt: skip
 
 

@@ -159,8 +159,8 @@ PAGES = {
     "jobs_backupplan": Pages(look=VIEWER, add=OPERATOR, change=OPERATOR, delete=OPERATOR),
     "jobs_auditreport": Pages(look=ADMINISTRATOR),
     "jobs_plandrill": Pages(look=VIEWER, change=OPERATOR),
-    # One at most, so that none can be added beside it.
-    "jobs_ownbackup": Pages(look=ADMINISTRATOR, delete=ADMINISTRATOR),
+    # Another place takes that of the one before.
+    "jobs_ownbackup": Pages(look=ADMINISTRATOR, add=ADMINISTRATOR, delete=ADMINISTRATOR),
     "jobs_planping": Pages(look=ADMINISTRATOR, add=ADMINISTRATOR, change=ADMINISTRATOR, delete=ADMINISTRATOR),
     "records_drillrecord": Pages(look=VIEWER),
     "records_backuprecord": Pages(look=VIEWER, delete=OPERATOR),
