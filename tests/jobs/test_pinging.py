@@ -1,10 +1,8 @@
 """A service outside hears of a plan's runs, and of nothing else; and nobody reads its address."""
 
 import logging
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from django.db import connection
@@ -19,44 +17,20 @@ from records.lifecycle import cancel_job, claim_job, finish_job, lose_job
 from records.models import BackupRecord, Event, State
 from records.notifying.addresses import ChannelRefused
 from tests.factories import make_plan, make_record
+from tests.services.receiver import Receiver, receiver
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SECRET = "6f1c0e5a-secret-check"
 
 
-class Watcher(ThreadingHTTPServer):
-    """A service that is pinged: it keeps the paths and bodies it is sent."""
-
-    status = 200
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.got: list[tuple[str, str]] = []
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/ping/{SECRET}?team=1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Watcher
-
-    def do_POST(self) -> None:
-        self.server.got.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
-def watcher() -> Iterator[Watcher]:
-    with Watcher() as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+def watcher() -> Iterator[Receiver]:
+    with receiver() as server:
         yield server
-        server.shutdown()
+
+
+def address(watcher: Receiver) -> str:
+    return f"http://{watcher.host}/ping/{SECRET}?team=1"
 
 
 @pytest.fixture
@@ -73,12 +47,12 @@ def run(plan, **fields) -> BackupRecord:
     return make_record(plan, state=State.QUEUED, offered_at=timezone.now(), **fields)
 
 
-def paths(watcher: Watcher) -> list[str]:
-    return [path.replace(SECRET, "x") for path, _body in watcher.got]
+def paths(watcher: Receiver) -> list[str]:
+    return [path.replace(SECRET, "x") for path, _headers, _body in watcher.got]
 
 
 def test_the_service_hears_of_begin_and_end_of_a_run(plan, watcher):
-    set_ping(plan, watcher.address)
+    set_ping(plan, address(watcher))
     record = run(plan)
     claim_job(record, 1)
     assert send_due_pings() == 1
@@ -93,17 +67,17 @@ def test_the_service_hears_of_begin_and_end_of_a_run(plan, watcher):
 @pytest.mark.parametrize("outcome", ["failed", "crashed"])
 def test_a_failure_is_told_as_one_with_its_reason_once_nothing_more_is_tried(plan, watcher, settings, outcome):
     settings.JOB_ATTEMPTS = 1
-    set_ping(plan, watcher.address)
+    set_ping(plan, address(watcher))
     record = run(plan)
     claim_job(record, 1)
     finish_job(record, 1, outcome, error="the disk is full")
     send_due_pings()
     assert paths(watcher) == ["/ping/x/fail?team=1"]
-    assert "the disk is full" in watcher.got[0][1]
+    assert "the disk is full" in watcher.got[0].body
 
 
 def test_what_is_tried_again_or_cancelled_is_no_outcome(plan, watcher):
-    set_ping(plan, watcher.address)
+    set_ping(plan, address(watcher))
     record = run(plan)
     claim_job(record, 1)
     send_due_pings()
@@ -115,7 +89,7 @@ def test_what_is_tried_again_or_cancelled_is_no_outcome(plan, watcher):
 
 def test_a_run_that_fails_before_it_starts_is_told(plan, watcher, monkeypatch):
     monkeypatch.setattr("jobs.dispatch.quota_problem", lambda plan: "it does not fit")
-    set_ping(plan, watcher.address)
+    set_ping(plan, address(watcher))
     launch_backups([Launch(plan)])
     send_due_pings()
     assert paths(watcher) == ["/ping/x/fail?team=1"]
@@ -132,7 +106,7 @@ def test_a_plan_without_pings_costs_no_query(plan, django_assert_num_queries, tm
 
 def test_what_the_service_does_not_take_is_tried_again_and_given_up_with_an_event(plan, watcher):
     watcher.status = 503
-    set_ping(plan, watcher.address)
+    set_ping(plan, address(watcher))
     record = run(plan)
     claim_job(record, 1)
     now = timezone.now()
@@ -149,7 +123,7 @@ def test_what_the_service_does_not_take_is_tried_again_and_given_up_with_an_even
 
 
 def test_a_signal_that_comes_while_another_is_sent_is_sent_too(plan, watcher, monkeypatch):
-    set_ping(plan, watcher.address)
+    set_ping(plan, address(watcher))
     record = run(plan)
     claim_job(record, 1)
     send = pinging._send
@@ -186,7 +160,7 @@ def test_the_address_is_nowhere_to_be_read(plan, watcher, api, account, client, 
     people = api("administrator")
     place = f"/api/backup/{plan.uuid}/ping"
     assert people.get(place).json() == {"host": "", "signal": "", "told_time": None, "error": ""}
-    answer = people.put(place, {"address": watcher.address}, format="json")
+    answer = people.put(place, {"address": address(watcher)}, format="json")
     assert (answer.status_code, answer.json()["host"]) == (200, "127.0.0.1")
     watcher.shutdown()
     watcher.server_close()
@@ -207,17 +181,17 @@ def test_the_address_is_nowhere_to_be_read(plan, watcher, api, account, client, 
     assert not PlanPing.objects.exists()
 
 
-@pytest.mark.parametrize("address", ["", "ftp://x/y", "https://", "http://169.254.169.254/latest", "http://[", "no address"])
-def test_an_address_that_cannot_be_pinged_is_refused(plan, api, address):
-    answer = api("administrator").put(f"/api/backup/{plan.uuid}/ping", {"address": address}, format="json")
+@pytest.mark.parametrize("wrong", ["", "ftp://x/y", "https://", "http://169.254.169.254/latest", "http://[", "no address"])
+def test_an_address_that_cannot_be_pinged_is_refused(plan, api, wrong):
+    answer = api("administrator").put(f"/api/backup/{plan.uuid}/ping", {"address": wrong}, format="json")
     assert answer.status_code == 400
     assert not PlanPing.objects.exists()
 
 
 def test_an_address_that_has_come_to_lead_elsewhere_is_not_pinged(plan, watcher, monkeypatch):
-    set_ping(plan, watcher.address)
+    set_ping(plan, address(watcher))
 
-    def refuse(address):
+    def refuse(address: str):
         raise ChannelRefused("it leads elsewhere")
 
     monkeypatch.setattr(pinging, "require_web_address", refuse)
@@ -230,9 +204,9 @@ def test_an_address_that_has_come_to_lead_elsewhere_is_not_pinged(plan, watcher,
 def test_the_console_takes_an_address_and_ends_pings(plan, watcher, account, client):
     client.force_login(account("administrator"))
     page = reverse("admin:jobs_planping_add")
-    client.post(page, {"plan": plan.pk, "address": watcher.address})
-    assert PlanPing.objects.get().address == watcher.address
-    other = watcher.address.replace("team=1", "team=2")
+    client.post(page, {"plan": plan.pk, "address": address(watcher)})
+    assert PlanPing.objects.get().address == address(watcher)
+    other = address(watcher).replace("team=1", "team=2")
     client.post(reverse("admin:jobs_planping_change", args=[PlanPing.objects.get().pk]), {"address": other})
     assert PlanPing.objects.get().address == other
     client.post(reverse("admin:jobs_planping_delete", args=[PlanPing.objects.get().pk]), {"post": "yes"})

@@ -1,10 +1,8 @@
 """Who is told of what, when, and that nothing of it is lost."""
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -19,52 +17,23 @@ from records.notifying.rules import due_time
 from records.notifying.sending import ATTEMPTS, pause, send_due
 from storage.secrets import MASK
 from tests.factories import make_client
+from tests.services.receiver import Receiver, receiver
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
-class Service(ThreadingHTTPServer):
-    """A service that keeps what it is sent, and answers as `status` says."""
-
-    status = 200
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.got: list[tuple[dict[str, str], str]] = []
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
-
-    @property
-    def bodies(self) -> list[dict]:
-        return [json.loads(body) for _headers, body in self.got]
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Service
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.server.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
-def service() -> Iterator[Service]:
-    with Service() as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+def service() -> Iterator[Receiver]:
+    with receiver() as server:
         yield server
-        server.shutdown()
 
 
-def people(service: Service, **fields) -> Channel:
+def bodies(service: Receiver) -> list[dict]:
+    return [json.loads(posted.body) for posted in service.got]
+
+
+def people(service: Receiver, **fields) -> Channel:
     return Channel.objects.create(**{"name": "people", "address": f"json://user:s3cr3t-word@{service.host}/hook", **fields})
 
 
@@ -86,7 +55,7 @@ def test_an_occasion_that_a_rule_names_is_told_once(service):
     emit(Event.Level.INFO, Event.Topic.BACKUP, "started")
     emit(Event.Level.ERROR, Event.Topic.BACKUP, "missed", occasion=Event.Occasion.MISSED)
     assert (send_due(), send_due()) == (1, 0)
-    (said,) = service.bodies
+    (said,) = bodies(service)
     assert "Backup x #1: failed" in said["title"]
     assert "the disk is full" in said["message"]
     assert said["type"] == "failure"
@@ -97,7 +66,7 @@ def test_a_channel_is_told_in_its_language(service):
     rule(people(service, language="zh-hans"))
     fail()
     send_due()
-    assert "备份或恢复失败" in service.bodies[0]["title"]
+    assert "备份或恢复失败" in bodies(service)[0]["title"]
 
 
 def test_what_is_due_together_is_one_message(service):
@@ -105,7 +74,7 @@ def test_what_is_due_together_is_one_message(service):
     for number in range(25):
         fail(f"Backup x #{number}: failed")
     assert send_due() == 25
-    (said,) = service.bodies
+    (said,) = bodies(service)
     assert "25" in said["title"]
     assert "Backup x #19" in said["message"]
     assert "Backup x #24" not in said["message"]
@@ -198,7 +167,7 @@ def test_a_webhook_is_signed_as_the_specification_says_and_keeps_its_id(service)
     send_due(now)
     service.status = 204
     assert send_due(now + pause(1)) == 1
-    (first, _), (headers, body) = service.got
+    (_path, first, _body), (_path, headers, body) = service.got
     assert first["webhook-id"] == headers["webhook-id"] == str(Delivery.objects.get().uid)
     assert Webhook(secret).verify(body, headers)["type"] == "failed"
     with pytest.raises(Exception, match="signature"):
