@@ -17,6 +17,7 @@ from celery import Celery, signals
 from agent.center import AgentUnsupported, Center, CenterError
 from agent.config import AgentConfig
 from agent.doctor import check_for_ever
+from agent.drilling import sweep_left
 from agent.job import hand_back_jobs, is_stopping, kill_children, run_job, running_jobs
 from agent.login import Login
 from agent.looking import look
@@ -90,6 +91,7 @@ def run_agent(config: AgentConfig, state: Path) -> int:
     # Celery would prefer these to the broker that the server has named.
     for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
         os.environ.pop(name, None)
+    sweep_left(state)
     login = Login(state, config)
     center = Center(config.center, login)
     app = make_app(config, state, login, center)

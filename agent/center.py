@@ -23,7 +23,7 @@ UNAUTHORIZED = 401
 UPGRADE_REQUIRED = 426
 NO_RETRIES = Retry(total=0)
 # Which of the agents' protocols this one speaks (docs/agent.md).
-PROTOCOL = 6
+PROTOCOL = 7
 ABOUT_US = {"User-Agent": f"backupcenter-agent/{__version__}", "Agent-Protocol": str(PROTOCOL)}
 
 

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from agent.drilling import drill
 from agent.hooks import command_record
 from engine.archiver.streams import Stream
 from engine.backends import Credentials, open_store
@@ -168,6 +169,9 @@ def _back_up(
 def _recover(repository: Repository, wanted: dict[str, Any], out: _Out, cancel: threading.Event) -> dict[str, Any]:
     if wanted.get("dry_run"):
         return _preview(repository, wanted, out, cancel)
+    if wanted.get("drill"):
+        noting: Any = {"on_progress": out.progress, "on_error": out.unreadable}
+        return drill(repository, wanted, **noting, cancel=cancel, retry_lock_s=LOCK_WAIT_S)
     summary = restore(
         repository,
         wanted["snapshot"],

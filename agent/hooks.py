@@ -97,6 +97,11 @@ class Hooks:
                 return problem
         return None
 
+    def check(self, restored: str) -> str | None:
+        """Have the commands look at what a drill restored; return what is wrong with it, None if nothing is."""
+        variables = {**self._about, "BACKUPCENTER_STATE": "running", "BACKUPCENTER_RESTORED": restored}
+        return self._each("check", self._sources.checks, variables, self._goes_on)
+
     def end(self, outcome: str, snapshot: str, error: str) -> str | None:
         """Run what comes after an attempt that has ended so; return what went wrong with that, None if nothing did."""
         if not self._has_turn:

@@ -17,9 +17,11 @@ from typing import Any
 from agent.allowed import AllowedFileBroken, NotAllowed
 from agent.center import Center, CenterError, CenterUnreachable, Refused
 from agent.course import Course
+from agent.drilling import scratch_of
 from agent.hooks import BEFORE, Hooks, bounded
 from agent.outbox import deliver_reports, post_report
 from agent.sources import Sources, allowed_sources
+from engine.errors import EngineError
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +98,7 @@ def run_job(center: Center, state: Path, job: str, attempt: int) -> None:
     log.info("job=%s attempt=%d claimed", job, attempt)
     _end_older_attempts(job, attempt)
     try:
-        report = _Attempt(center, job, attempt).run(specification)
+        report = _Attempt(center, state, job, attempt).run(specification)
     except (OSError, ValueError, KeyError, TypeError) as error:
         # No process could be started, or it said what cannot be understood.
         log.exception("job=%s attempt=%d failed", job, attempt)
@@ -145,8 +147,8 @@ class _Attempt:
 
     child: "subprocess.Popen[str] | None" = None
 
-    def __init__(self, center: Center, job: str, attempt: int) -> None:
-        self._center, self._job, self._attempt = center, job, attempt
+    def __init__(self, center: Center, state: Path, job: str, attempt: int) -> None:
+        self._center, self._state, self._job, self._attempt = center, state, job, attempt
         self._observed = _Observed()
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._is_cancelled = False
@@ -188,7 +190,7 @@ class _Attempt:
 
     def _run(self, specification: dict[str, Any]) -> None:
         try:
-            sources = allowed_sources(specification.get("backup") or {})
+            sources = allowed_sources(specification.get("backup") or specification.get("recovery") or {})
         except (NotAllowed, AllowedFileBroken) as error:
             self._ended = "failed", str(error)
             return
@@ -199,9 +201,15 @@ class _Attempt:
                 course.enter("commands before")
             problem = hooks.begin()
             if problem is None:
-                self._run_engine(specification, sources)
-            else:
+                with scratch_of(specification, self._state) as placed:
+                    self._run_engine(placed, sources)
+                    if self._ended[0] == "success" and sources.checks:
+                        course.enter("commands after")
+                        problem = hooks.check(placed["recovery"]["destination"])
+            if problem is not None:
                 self._ended = self._outcome_of_commands(problem)
+        except EngineError as error:
+            self._ended = "failed", str(error)
         finally:
             outcome, why = self._ended
             if sources.has_hooks:
@@ -363,6 +371,8 @@ class _Attempt:
     def _outcome(self, exit_code: int) -> tuple[str, str]:
         observed = self._observed
         if observed.result is not None:
+            if observed.result.get("drill") and (errors := observed.result["errors"]):
+                return "failed", f"{errors} files were not restored, or are not what the backup names"
             return ("warnings" if observed.result.get("errors") else "success"), ""
         if self._is_cancelled:
             return "cancelled", ""

@@ -44,16 +44,22 @@ class Sources:
     on_success: Sequence[Command] = ()
     on_failure: Sequence[Command] = ()
     after: Sequence[Command] = field(default=())
+    # They look at what a drill restored.
+    checks: Sequence[Command] = ()
 
     @property
     def has_hooks(self) -> bool:
         return any((self.before, self.on_success, self.on_failure, self.after, *(preset.before for preset in self.presets)))
 
 
-def allowed_sources(backup: dict[str, Any]) -> Sources:
-    """Return what a backup's specification asks to be run. Raises NotAllowed, AllowedFileBroken; nothing has been run then."""
-    streams, presets, hooks = backup.get("streams", []), backup.get("presets", []), backup.get("hooks", {})
-    if not (streams or presets or hooks):
+def allowed_sources(wanted: dict[str, Any]) -> Sources:
+    """Return what a backup's or a drill's specification asks to be run.
+
+    Raises NotAllowed, AllowedFileBroken; nothing has been run then.
+    """
+    streams, presets, hooks = wanted.get("streams", []), wanted.get("presets", []), wanted.get("hooks", {})
+    checks = wanted.get("checks", [])
+    if not (streams or presets or hooks or checks):
         return Sources()
     allowed = load_allowed()
     found = [StreamSource(each["name"], allowed.command(each["command"], each["timeout_s"])) for each in streams]
@@ -69,7 +75,8 @@ def allowed_sources(backup: dict[str, Any]) -> Sources:
             for steps in (expansion.before, expansion.after)
         )
         prepared.append(Prepared(before, after))
-    return Sources(found, paths, prepared, **{stage: _commands(allowed, hooks.get(stage, [])) for stage in STAGES})
+    stages = {stage: _commands(allowed, hooks.get(stage, [])) for stage in STAGES}
+    return Sources(found, paths, prepared, **stages, checks=_commands(allowed, checks))
 
 
 STAGES = ("before", "on_success", "on_failure", "after")

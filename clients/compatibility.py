@@ -3,7 +3,7 @@
 With every request an agent says what it is and which protocol it speaks:
 
     User-Agent: backupcenter-agent/0.1.0
-    Agent-Protocol: 6
+    Agent-Protocol: 7
 
 One from before these headers speaks protocol 1. Agents whose protocol is not between the two below are refused with 426, and their
 jobs wait until they were updated. docs/agent.md tells the protocols apart.
@@ -20,7 +20,7 @@ from rest_framework.request import Request
 
 from engine import __version__
 
-OLDEST_PROTOCOL, NEWEST_PROTOCOL = 1, 6
+OLDEST_PROTOCOL, NEWEST_PROTOCOL = 1, 7
 # Since this one agents replace their logins.
 REPLACING_PROTOCOL = 3
 # Since which agents run the commands of a plan; those before would leave them out.
@@ -29,6 +29,8 @@ COMMANDS_PROTOCOL = 4
 LOOKING_PROTOCOL = 5
 # Since which agents only look what a restore would change; those before would restore.
 DRY_RUN_PROTOCOL = 6
+# Since which agents drill restores; those before would restore.
+DRILL_PROTOCOL = 7
 _UNTOLD_PROTOCOL = 1
 _AGENT = re.compile(r"backupcenter-agent/([\w.+!-]{1,64})", re.ASCII)
 

@@ -147,9 +147,13 @@ class PlanViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, GenericViewS
         form.is_valid(raise_exception=True)
         present = drill_of(plan)
         is_administrator = isinstance(request.user, User) and request.user.has_role(User.Role.ADMINISTRATOR)
-        if form.validated_data.get("command", present.command) != present.command and not is_administrator:
-            raise PermissionDenied(_("Only administrators may set a command, which the server runs."))
-        return Response(PlanDrillSerializer(change_drill(plan, **form.validated_data)).data)
+        given = form.validated_data
+        sets_command = given.get("command", present.command) != present.command
+        # Elsewhere the command would be another.
+        moves_command = present.command and given.get("client", present.client) != present.client
+        if (sets_command or moves_command) and not is_administrator:
+            raise PermissionDenied(_("Only administrators may set a command, or where it is run."))
+        return Response(PlanDrillSerializer(change_drill(plan, **given)).data)
 
     @extend_schema(parameters=[UUID], request=None, responses={201: DrillRecordSerializer})
     @drill.mapping.post

@@ -28,7 +28,9 @@ class PlanDrillForm(forms.ModelForm):  # type: ignore[type-arg]
         data = super().clean() or {}
         if not self.errors:
             data["cron_expression"] = data.get("cron_expression") or None
-            check_drill(PlanDrill(cron_expression=data["cron_expression"]))
+            # What the account may not change is no field.
+            given = {name: data.get(name, getattr(self.instance, name)) for name in ("client", "command")}
+            check_drill(PlanDrill(cron_expression=data["cron_expression"], **given))
         return data
 
 
@@ -37,9 +39,10 @@ class PlanDrillAdmin(ModelAdmin):
     """When and how each plan's newest backup is restored to prove that it can be."""
 
     form = PlanDrillForm
-    list_display = ["plan", "client", "schedule", "extent", "has_command", "next_at"]
+    list_display = ["plan", "plan_client", "schedule", "client", "extent", "has_command", "next_at"]
     list_filter = ["extent"]
     list_per_page = 25
+    autocomplete_fields = ["client"]
     search_fields = ["plan__backup_name", "plan__uuid", "plan__client__hostname"]
     fields = ["plan", *CHANGEABLE, "next_at"]
     readonly_fields = ["plan", "next_at"]
@@ -51,16 +54,20 @@ class PlanDrillAdmin(ModelAdmin):
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PlanDrill]:
-        rows: QuerySet[PlanDrill] = super().get_queryset(request).select_related("plan__client")
+        rows: QuerySet[PlanDrill] = super().get_queryset(request).select_related("plan__client", "client")
         return rows
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         user = request.user
         is_administrator = isinstance(user, User) and user.has_role(User.Role.ADMINISTRATOR)
-        return [*self.readonly_fields] if is_administrator else [*self.readonly_fields, "command"]
+        if is_administrator:
+            return [*self.readonly_fields]
+        # Elsewhere the command would be another.
+        is_bound = obj is not None and obj.command
+        return [*self.readonly_fields, "command", *(["client"] if is_bound else [])]
 
     @admin.display(description=_("client"), ordering="plan__client__hostname")
-    def client(self, drill: PlanDrill) -> str:
+    def plan_client(self, drill: PlanDrill) -> str:
         return str(drill.plan.client)
 
     @admin.display(description=_("schedule"), ordering="cron_expression")

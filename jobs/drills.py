@@ -1,6 +1,7 @@
 """When plans are drilled, and what of that can be changed. Unless somebody says otherwise, each plan is drilled once a week."""
 
 import logging
+import shlex
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -8,17 +9,22 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from backupcenter.api.exceptions import Conflict
+from clients.models import Client
 from jobs.models import BackupPlan, PlanDrill
+from jobs.offering import offer_after_commit
 from jobs.quartz import InvalidExpression, QuartzExpression
 from records.drills.drilling import newest_restorable, request_drill
 from records.models import DrillRecord
 
 log = logging.getLogger(__name__)
 
-CHANGEABLE = ("cron_expression", "extent", "command")
+CHANGEABLE = ("cron_expression", "extent", "client", "command")
 BEGUN_AT_ONCE = 500
 
 
@@ -33,7 +39,7 @@ def weekly(plan: BackupPlan) -> str:
 
 def drill_of(plan: BackupPlan) -> PlanDrill:
     """Return the plan's drill settings, the usual ones if it has none yet."""
-    found = PlanDrill.objects.filter(plan=plan).select_related("plan").first()
+    found = PlanDrill.objects.filter(plan=plan).select_related("plan", "client").first()
     return found or PlanDrill.objects.get_or_create(plan=plan, defaults=_usual(plan))[0]
 
 
@@ -59,6 +65,18 @@ def check_drill(drill: PlanDrill) -> None:
             QuartzExpression.parse(drill.cron_expression)
         except InvalidExpression as error:
             raise ValidationError({"cron_expression": [str(error)]}) from error
+    if drill.client_id is not None:
+        try:
+            shlex.split(drill.command)
+        except ValueError as error:
+            problem = _("Must be the name of a command that the client allows, and parameter=value after it.")
+            raise ValidationError({"command": [problem]}) from error
+
+
+@receiver(pre_delete, sender=Client)
+def leave_client(sender: object, instance: Client, **_extra: Any) -> None:
+    """Have the server drill what a client did that goes; the name of a command there means nothing to the server's shell."""
+    PlanDrill.objects.filter(client=instance).update(client=None, command="")
 
 
 def next_drill(drill: PlanDrill, after: datetime) -> datetime | None:
@@ -71,7 +89,9 @@ def next_drill(drill: PlanDrill, after: datetime) -> datetime | None:
 def drill_plan(plan: BackupPlan, scheduled_at: datetime | None = None) -> DrillRecord:
     """Queue a drill of the plan now. Raises Conflict if nothing can be restored yet, or a drill of it is under way."""
     drill = drill_of(plan)
-    return request_drill(plan.uuid, plan.backup_name, drill.extent, drill.command, scheduled_at)
+    record = request_drill(plan.uuid, plan.backup_name, drill.extent, drill.command, scheduled_at, drill.client)
+    offer_after_commit()
+    return record
 
 
 def request_due_drills(now: datetime | None = None) -> int:

@@ -189,7 +189,19 @@ class PlanDrill(models.Model):
         _("command"),
         blank=True,
         max_length=4096,
-        help_text=_("run by the server's shell in the restored directory; a status other than 0 is a failure"),
+        help_text=_(
+            "run by the server's shell in the restored directory; on a client the name of a command that is allowed there; "
+            "a status other than 0 is a failure"
+        ),
+    )
+    client = models.ForeignKey(
+        Client,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="drills",
+        verbose_name=_("restored on"),
+        help_text=_("the client whose agent restores; empty: the server"),
     )
     next_at = models.DateTimeField(_("next drill"), null=True, blank=True, db_index=True)
 

@@ -60,6 +60,15 @@ class ProgressSerializer(AttemptSerializer):
         return {storable(name)[:64]: value for name, value in progress.items()}
 
 
+class DrilledSerializer(serializers.Serializer[Any]):
+    """What a drill has found: how many files were chosen, of how many; how many failed, and what is not content."""
+
+    files = Int64Field(required=False, default=0)
+    of_files = Int64Field(required=False, default=0)
+    failures = Int64Field(required=False, default=0)
+    notes = Int64Field(required=False, default=0)
+
+
 class ResultSerializer(serializers.Serializer[Any]):
     """The figures of a backup or a recovery; what else is sent is not kept."""
 
@@ -77,6 +86,7 @@ class ResultSerializer(serializers.Serializer[Any]):
     files_verified = Int64Field(required=False, allow_null=True)
     bytes_restored = Int64Field(required=False, allow_null=True)
     preview = PreviewField(required=False, allow_null=True)
+    drill = DrilledSerializer(required=False, allow_null=True)
 
 
 class UnreadableSerializer(serializers.Serializer[Any]):

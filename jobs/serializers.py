@@ -12,6 +12,7 @@ from rest_framework.utils.encoders import JSONEncoder
 
 from backupcenter.api.fields import Int32Field, Int64Field, UnixTimeField
 from backupcenter.api.fixed import without_fixed
+from clients.models import Client
 from clients.serializers import ClientKeySerializer, NestedClientSerializer
 from jobs.models import BackupPlan, PlanDrill
 from jobs.proof import ProofState, proof_of
@@ -35,11 +36,17 @@ class PlanDrillSerializer(serializers.ModelSerializer[PlanDrill]):
     next_time = UnixTimeField(source="next_at", read_only=True, allow_null=True)
     cron_expression = serializers.CharField(max_length=255, required=False, allow_null=True)
     extent = serializers.ChoiceField(DrillRecord.Extent.choices, required=False)
+    client: Any = serializers.PrimaryKeyRelatedField(
+        queryset=Client.objects.all(),
+        required=False,
+        allow_null=True,
+        help_text=gettext_lazy("Number of the client whose agent restores; null: the server does."),
+    )
     command = serializers.CharField(max_length=4096, required=False, allow_blank=True)
 
     class Meta:
         model = PlanDrill
-        fields = ["cron_expression", "extent", "command", "next_time"]
+        fields = ["cron_expression", "extent", "client", "command", "next_time"]
 
 
 @extend_schema_field({

@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+import shlex
 from typing import Any
 
 from django.conf import settings
@@ -60,6 +61,8 @@ def _backup(record: BackupRecord) -> dict[str, Any]:
 def _recovery(record: RecoveryRecord, backup: BackupRecord) -> dict[str, Any]:
     assert record.client is not None
     data = json.loads(record.recovery_data)
+    if record.is_drill:
+        return _drill(backup, data)
     return {
         "snapshot": backup.snapshot,
         "destination": _absolute(record.client.root, data["destination"]),
@@ -67,6 +70,20 @@ def _recovery(record: RecoveryRecord, backup: BackupRecord) -> dict[str, Any]:
         "overwrite": data.get("overwrite", "if-changed"),
         "verify": data.get("verify", True),
         "dry_run": record.is_dry_run,
+    }
+
+
+def _drill(backup: BackupRecord, data: dict[str, Any]) -> dict[str, Any]:
+    """Return what is drilled: without a destination, which the agent has of its own."""
+    command = shlex.split(data["command"])
+    return {
+        "snapshot": backup.snapshot,
+        "drill": {
+            "extent": data["extent"],
+            "sample_bytes": settings.DRILL_SAMPLE_MIB << 20,
+            "limit_bytes": settings.DRILL_GIB << 30,
+        },
+        "checks": [{"command": command, "timeout_s": settings.DRILL_COMMAND_S}] if command else [],
     }
 
 

@@ -316,6 +316,7 @@ class RecoveryRecordAdmin(JobRecordAdmin):
         "backup_record",
         "shown_state",
         "is_dry_run",
+        "is_drill",
         "queued_at",
         "duration",
         "files_restored",

@@ -110,7 +110,9 @@ def recovery_lines(recovery_data: str) -> str:
     data = _object(recovery_data)
     included = [str(path) for path in data.get("include") or []]
     others = [f"{name}: {value}" for name, value in data.items() if name not in ("destination", "include")]
-    return lines([f"→ {data.get('destination', '')}", *included, *others])
+    # A drill has none.
+    where = [f"→ {data['destination']}"] if "destination" in data else []
+    return lines([*where, *included, *others])
 
 
 def result_lines(result: dict[str, Any]) -> str:

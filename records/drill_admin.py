@@ -40,7 +40,7 @@ class DrillRecordAdmin(ReadOnlyAdmin):
         (_("What"), {"fields": ["backup_record", "snapshot", "age", "extent", "place"]}),
         (_("Evidence"), {"fields": ["files", "of_files", "compared", "mismatches", "restored", "duration", "notes"]}),
         (_("Command"), {"fields": ["command", "command_status", "shown_output"]}),
-        (_("Times"), {"fields": ["queued_at", "scheduled_at", "start_time", "end_time", "run"]}),
+        (_("Times"), {"fields": ["queued_at", "scheduled_at", "start_time", "end_time", "run", "recovery"]}),
     ]
 
     change_form_outer_before_template = "console/drill.html"

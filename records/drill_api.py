@@ -29,6 +29,9 @@ class DrillRecordSerializer(serializers.ModelSerializer[DrillRecord]):
     backup_record: Any = serializers.PrimaryKeyRelatedField(
         read_only=True, allow_null=True, help_text=_("Number of the backup record; null: it was deleted since.")
     )
+    recovery: Any = serializers.PrimaryKeyRelatedField(
+        read_only=True, allow_null=True, help_text=_("Number of the recovery by which a client does it; null: the server does.")
+    )
     queued_at = UnixTimeField(read_only=True)
     scheduled_time = UnixTimeField(source="scheduled_at", read_only=True, allow_null=True)
     start_time = UnixTimeField(read_only=True, allow_null=True)
@@ -45,6 +48,7 @@ class DrillRecordSerializer(serializers.ModelSerializer[DrillRecord]):
             "snapshot",
             "extent",
             "place",
+            "recovery",
             "state",
             "queued_at",
             "scheduled_time",

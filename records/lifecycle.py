@@ -64,7 +64,7 @@ _BACKUP_COUNTS = {
 }
 _LONG_FIELDS: dict[type[JobRecord], tuple[str, ...]] = {
     BackupRecord: ("backup_detail", "unreadable", "error", "progress"),
-    RecoveryRecord: ("backup_record_detail", "recovery_data", "unreadable", "error", "progress", "preview"),
+    RecoveryRecord: ("backup_record_detail", "recovery_data", "unreadable", "error", "progress", "preview", "drilled"),
 }
 _RECOVERY_COUNTS = {name: name for name in ("files_restored", "files_skipped", "files_verified", "bytes_restored")}
 
@@ -160,6 +160,8 @@ def finish_job(
     if isinstance(record, BackupRecord):
         fields["snapshot"] = given.get("snapshot_id") or ""
         fields["hold_until"] = hold_until(record.backup_detail, now) if state in (State.SUCCESS, State.WARNINGS) else None
+    if isinstance(record, RecoveryRecord) and record.is_drill:
+        fields["drilled"] = given.get("drill")
     if isinstance(record, RecoveryRecord) and record.is_dry_run:
         fields["preview"] = given.get("preview")
     fields |= {
@@ -364,6 +366,8 @@ def _tell(record: JobRecord, level: int, what: object, reason: str = "") -> None
         name = _("Backup %(name)s") if isinstance(record, BackupRecord) else _("Recovery %(name)s")
         if isinstance(record, RecoveryRecord) and record.is_dry_run:
             name = _("Dry run of recovery %(name)s")
+        if isinstance(record, RecoveryRecord) and record.is_drill:
+            name = _("Restore drill as recovery %(name)s")
         title = f"{name % {'name': record}}: {what}"
     log.info(
         "job=%s client=%s attempt=%d state=%s %s", record.job, record.client_id, record.attempt, State(record.state).name, reason
@@ -374,6 +378,9 @@ def _tell(record: JobRecord, level: int, what: object, reason: str = "") -> None
 
 def _occasion(record: JobRecord) -> str:
     """Return what a job's present state is for rules of notifying, "" if it is nothing to them."""
+    if isinstance(record, RecoveryRecord) and record.is_drill:
+        # The drill itself is told of.
+        return ""
     if record.state in (State.FAILED, State.LOST):
         return Event.Occasion.FAILED
     if record.state not in RESTORABLE_STATES or not isinstance(record, BackupRecord):

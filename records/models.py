@@ -212,6 +212,10 @@ class RecoveryRecord(JobRecord):
     # What a dry run has found (`records.preview`).
     preview = models.JSONField(_("what would change"), null=True, blank=True, editable=False)
 
+    # Of a drill, which is restored to be looked at alone (`records.drills`), and what its agent has found.
+    is_drill = models.BooleanField(_("restore drill"), default=False)
+    drilled = models.JSONField(null=True, blank=True, editable=False)
+
     objects: ClassVar[JobRecords["RecoveryRecord"]] = JobRecords()
 
     class Meta(JobRecord.Meta):
@@ -330,7 +334,7 @@ class MaintenanceRun(models.Model):
 
 
 class DrillRecord(models.Model):
-    """A restore drill of a plan's newest backup, and its evidence. The work is a maintenance run (`records.drills`)."""
+    """A restore drill of a plan's newest backup, and its evidence. The work is a maintenance run, or a client's recovery."""
 
     class Extent(models.TextChoices):
         SAMPLE = "sample", _("a random sample")
@@ -341,6 +345,8 @@ class DrillRecord(models.Model):
     run = models.OneToOneField(
         MaintenanceRun, models.SET_NULL, null=True, related_name="drill", verbose_name=_("maintenance run")
     )
+    # How a client does it.
+    recovery = models.OneToOneField(RecoveryRecord, models.SET_NULL, null=True, related_name="drill", verbose_name=_("recovery"))
     backup_record = models.ForeignKey(
         BackupRecord, models.SET_NULL, null=True, related_name="drills", verbose_name=_("backup record")
     )

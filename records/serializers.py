@@ -185,6 +185,9 @@ class RecoveryRecordSerializer(serializers.ModelSerializer[RecoveryRecord]):
     dry_run = serializers.BooleanField(
         source="is_dry_run", read_only=True, help_text=_("It only looks what a restore would change.")
     )
+    drill = serializers.BooleanField(
+        source="is_drill", read_only=True, help_text=_("A restore drill, which leaves nothing on the client.")
+    )
     preview = RestorePreviewSerializer(read_only=True, allow_null=True)
     progress = DetailField(read_only=True, allow_null=True)
     waits = WaitsField()
@@ -204,6 +207,7 @@ class RecoveryRecordSerializer(serializers.ModelSerializer[RecoveryRecord]):
             "files_verified",
             "bytes_restored",
             "dry_run",
+            "drill",
             "preview",
         ]
         read_only_fields = fields

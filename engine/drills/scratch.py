@@ -1,4 +1,4 @@
-"""Scratch directories of drills, below one directory of the server: made, bounded, made harmless, and removed in any case.
+"""Scratch directories of drills, below one of the server or an agent: made, bounded, made harmless, and removed in any case.
 
 A directory in use is locked (flock) by the process that uses it. The kernel lifts the lock of a process that dies, so that whoever
 comes next tells what was left behind from what is in use, and removes it.
@@ -59,8 +59,11 @@ def sweep(top: Path) -> int:
     return swept
 
 
-def require_space(top: Path, size: int, files: int, limit: int) -> None:
-    """Raise EngineError unless files of `size` bytes together are within `limit` and fit the file system of `top`."""
+def require_space(top: Path, size: int, files: int, limit: int, remedy: str) -> None:
+    """Raise EngineError unless files of `size` bytes together are within `limit` and fit the file system of `top`.
+
+    `remedy`: what else can be done than to make room there.
+    """
     if size > limit:
         raise EngineError(
             f"the drill would restore {size} bytes and may restore {limit}: raise BACKUPCENTER_DRILL_GIB, or let it take a sample"
@@ -68,7 +71,7 @@ def require_space(top: Path, size: int, files: int, limit: int) -> None:
     needed, free = size + files * BLOCK + KEPT_FREE, shutil.disk_usage(top).free
     if needed > free:
         raise EngineError(
-            f"{top} has {free} bytes free and the drill needs {needed}: make room, or name another BACKUPCENTER_DRILL_DIRECTORY"
+            f"{top} has {free} bytes free and the drill needs {needed}: make room there, or {remedy}"
         )
 
 
@@ -105,7 +108,7 @@ def _locked(top: Path) -> Iterator[None]:
         top.mkdir(mode=0o711, parents=True, exist_ok=True)
         status = top.stat()
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise EngineError(f"the drills' directory {top} must belong to the server's user, and nobody else may write to it")
+            raise EngineError(f"the drills' directory {top} must belong to the user who drills, and nobody else may write to it")
         descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise EngineError(f"the drills' directory {top} cannot be used: {error.strerror}") from error

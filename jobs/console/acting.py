@@ -84,6 +84,8 @@ def _repeat_recovery(number: int, *, for_real: bool) -> RecoveryRecord:
     record = get_object_or_404(RecoveryRecord.objects.select_related("client", "backup_record"), pk=number)
     if record.client is None or record.backup_record is None:
         raise Conflict(gettext("Its client or its backup was deleted."))
+    if record.is_drill:
+        raise Conflict(gettext("This was a restore drill: drill its plan instead."))
     wanted = json.loads(record.recovery_data)
     if for_real:
         wanted.pop("dry_run", None)

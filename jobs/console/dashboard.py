@@ -85,7 +85,7 @@ def _running_backups() -> list[BackupRecord]:
 
 def _recoveries() -> tuple[RecoveryRecord | None, list[RecoveryRecord]]:
     """Return the newest recovery that succeeded, and the newest that run, in one query."""
-    good = RecoveryRecord.objects.filter(state=State.SUCCESS, is_dry_run=False).order_by("-pk").values("pk")[:1]
+    good = RecoveryRecord.objects.filter(state=State.SUCCESS, is_dry_run=False, is_drill=False).order_by("-pk").values("pk")[:1]
     rows = RecoveryRecord.objects.filter(Q(state=State.RUNNING) | Q(pk__in=good)).select_related("client")
     found = list(rows.order_by("state", "-pk")[: 1 + RUNNING_SHOWN])
     last = next((record for record in found if record.state == State.SUCCESS), None)

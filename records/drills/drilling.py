@@ -1,4 +1,5 @@
-"""A drill, from being asked for to its evidence. The work is a maintenance run, which is claimed, leased and tried again as any."""
+"""A drill, from being asked for to its evidence. The work is a maintenance run, which is claimed, leased and
+tried again as any, or a client's recovery (`onclient`)."""
 
 import contextlib
 import logging
@@ -12,29 +13,27 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.dispatch import receiver
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from backupcenter.api.exceptions import Conflict
 from backupcenter.api.text import storable
+from clients.models import Client
 from engine.backends.patience import Patience
 from engine.drills.choosing import Choice, choose_sample, choose_whole
 from engine.drills.scratch import require_space, scratch_directory
 from engine.errors import Cancelled, EngineError, RepositoryLocked
 from records.drills.command import run_command
+from records.drills.evidence import EVIDENCE, PROBLEMS_KEPT, begun_with, note_command, note_compared
+from records.drills.onclient import request_recovery_of
 from records.drills.restoring import Restored, restore
+from records.lifecycle import cancel_job
 from records.maintenance import WORK, cancel_run, is_wanted, request_maintenance, run_ended
 from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, DrillRecord, MaintenanceRun, State
 from storage.repositories import open_with, repository_store
 
 log = logging.getLogger(__name__)
 
-PROBLEMS_KEPT = 20
 LOOK_EVERY_S = 1.0
-EVIDENCE = [
-    "files", "of_files", "compared", "bytes_restored", "mismatches", "problems", "notes", "duration_s", "command_status",
-    "command_output",
-]  # fmt: skip
 
 
 def newest_restorable(plan_uuid: UUID) -> BackupRecord | None:
@@ -49,8 +48,12 @@ def request_drill(
     extent: str = DrillRecord.Extent.SAMPLE,
     command: str = "",
     scheduled_at: datetime | None = None,
+    client: Client | None = None,
 ) -> DrillRecord:
-    """Queue a drill of the plan's newest backup. Raises Conflict if there is none, or if a drill of the plan is under way."""
+    """Queue a drill of the plan's newest backup. `client`: whose agent does it; None: the server.
+
+    Raises Conflict if there is none, or if a drill of the plan is under way.
+    """
     backup = newest_restorable(plan_uuid)
     if backup is None:
         raise Conflict(_("The plan has no backup yet that could be restored."))
@@ -60,6 +63,9 @@ def request_drill(
         drill = DrillRecord.objects.create(
             plan_uuid=plan_uuid, plan_name=plan_name, extent=extent, command=command, scheduled_at=scheduled_at
         )
+        if client is not None:
+            request_recovery_of(drill, backup, client)
+            return drill
         arguments = {"drill": drill.pk, "plan": str(plan_uuid), "plan_name": plan_name}
         drill.run = request_maintenance(backup.repository, MaintenanceRun.Kind.DRILL, arguments)
         drill.save(update_fields=["run"])
@@ -68,10 +74,13 @@ def request_drill(
 
 
 def cancel_drill(drill: DrillRecord) -> None:
-    """End a drill: at once if it is queued, within seconds if it runs. Raises Conflict if it has ended."""
-    if drill.run is None or drill.state not in ACTIVE_STATES:
+    """End a drill: at once if it is queued, soon if it runs. Raises Conflict if it has ended."""
+    if drill.state not in ACTIVE_STATES or (drill.run is None and drill.recovery is None):
         raise Conflict(_("The drill has ended already."))
-    cancel_run(drill.run)
+    if drill.recovery is not None:
+        cancel_job(drill.recovery)
+    elif drill.run is not None:
+        cancel_run(drill.run)
     drill.refresh_from_db()
 
 
@@ -90,7 +99,7 @@ def perform_drill(run: MaintenanceRun) -> dict[str, Any]:
     top = Path(settings.DRILL_DIRECTORY)
     with scratch_directory(top, f"{drill.pk}-{run.attempt}") as directory:
         choice = _choose(drill, backup, goes_on)
-        require_space(top, choice.size, choice.files, settings.DRILL_GIB << 30)
+        require_space(top, choice.size, choice.files, settings.DRILL_GIB << 30, "name another BACKUPCENTER_DRILL_DIRECTORY")
         drill.files, drill.of_files = choice.files, choice.of_files
         target = directory / "restored"
         try:
@@ -101,7 +110,7 @@ def perform_drill(run: MaintenanceRun) -> dict[str, Any]:
             raise
         problems = _note_restored(drill, choice, restored)
         if drill.command and not problems:
-            problems = _note_command(drill, target, goes_on)
+            problems = _run_command(drill, target, goes_on)
     drill.problems = problems[:PROBLEMS_KEPT]
     drill.save(update_fields=EVIDENCE)
     return {
@@ -126,13 +135,6 @@ class Watch:
         return self._is_wanted
 
 
-def begun_with(backup: BackupRecord) -> dict[str, Any]:
-    """Return what a drill that begins now says of the backup that it restores."""
-    began = timezone.now()
-    age_s = (began - (backup.start_time or backup.queued_at)).total_seconds()
-    return {"start_time": began, "backup_record": backup, "snapshot": backup.snapshot, "age_s": age_s}
-
-
 def _note(drill: DrillRecord, state: State, **fields: Any) -> None:
     """Note how far a drill is. Raises Cancelled if it has ended."""
     if not DrillRecord.objects.filter(pk=drill.pk, state__in=ACTIVE_STATES).update(state=state, **fields):
@@ -153,26 +155,16 @@ def _note_restored(drill: DrillRecord, choice: Choice, restored: Restored) -> li
     devices = {storable(path.decode("utf-8", "replace")) for path in choice.devices}
     failures = [(storable(path), reason) for path, reason in restored.failures]
     problems = [f"{path}: {reason}" for path, reason in failures if path not in devices]
-    drill.compared, drill.bytes_restored, drill.duration_s = restored.compared, restored.size, restored.duration_s
-    # Of very many failures not all are told.
-    drill.mismatches = max(len(problems), choice.files - restored.compared)
-    drill.notes = len(restored.warnings) + len(failures) - len(problems)
-    if not problems and restored.compared != choice.files:
-        compared = {"compared": restored.compared, "files": choice.files}
-        problems = [_("%(compared)d files were compared where the backup names %(files)d") % compared]
-    return problems
+    drill.bytes_restored, drill.duration_s = restored.size, restored.duration_s
+    notes = len(restored.warnings) + len(failures) - len(problems)
+    return note_compared(drill, restored.compared, problems, len(problems), notes)
 
 
-def _note_command(drill: DrillRecord, target: Path, goes_on: Callable[[], bool]) -> list[str]:
+def _run_command(drill: DrillRecord, target: Path, goes_on: Callable[[], bool]) -> list[str]:
     limit = settings.DRILL_COMMAND_S
     named = {"DRILL_PLAN": drill.plan_name, "DRILL_SNAPSHOT": drill.snapshot}
     outcome = run_command(drill.command, target, user=settings.DRILL_USER, limit_s=limit, named=named, goes_on=goes_on)
-    drill.command_status, drill.command_output = outcome.status, storable(outcome.output)
-    if outcome.status == 0:
-        return []
-    if outcome.status is None:
-        return [_("the command was ended after %(seconds)d seconds") % {"seconds": limit}]
-    return [_("the command ended with status %(status)d") % {"status": outcome.status}]
+    return note_command(drill, outcome.status, outcome.output, limit)
 
 
 @receiver(run_ended)

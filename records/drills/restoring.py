@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.drills import METADATA
 from records.enginechild import run_child
 from storage.models import Repository
 from storage.repositories import repository_access
-
-METADATA = "metadata: "
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from urllib3.util.retry import Retry
 
 from agent import job as agent_job
 from agent.center import Center
+from agent.drilling import sweep_left
 from agent.job import run_job, running_jobs
 from agent.outbox import deliver_reports
 from engine.backends import open_store
@@ -98,6 +99,115 @@ def test_a_dry_run_tells_what_would_change_and_writes_nothing(
     assert (told["created"], told["overwritten"], told["kept"], told["removed"]) == (2, 0, 0, 0)
     assert sorted(told["changes"]["created"]) == [[f"{source}/random", 100_000], [f"{source}/text", 5]]
     assert not target.exists()
+
+
+@pytest.fixture
+def drill_job(center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob) -> dict[str, Any]:
+    """A drill of a backup that was just made."""
+    center.specification = backup_job(source)
+    run_job(Center(center.url, TOKEN), tmp_path, "backup-12", 1)
+    snapshot = center.bodies("finish").pop()["result"]["snapshot_id"]
+    center.requests.clear()
+    asked = {"extent": "whole", "sample_bytes": 1 << 20, "limit_bytes": 1 << 30}
+    recovery = {"snapshot": snapshot, "drill": asked, "checks": [{"command": ["look"], "timeout_s": 60}]}
+    del center.specification["backup"]
+    center.specification |= {"kind": "recovery", "job": "recovery-1", "recovery": recovery}
+    return recovery
+
+
+def drilled(center: FakeCenter, state: Path) -> dict[str, Any]:
+    run_job(Center(center.url, TOKEN), state, "recovery-1", 1)
+    assert list((state / "drills").glob("*")) == []
+    return center.bodies("finish").pop()
+
+
+LOOK = """[[command]]
+name = "look"
+run = ["sh", "-c", "cat $BACKUPCENTER_RESTORED%s/text; exit %d"]
+"""
+
+
+@pytest.mark.parametrize("extent", ["whole", "sample"])
+def test_a_drill_restores_compares_has_a_command_look_and_leaves_nothing(
+    center: FakeCenter, tmp_path: Path, source: Path, drill_job: dict[str, Any], allow: Callable[[str], Path], extent: str
+) -> None:
+    allow(LOOK % (source, 0))
+    drill_job["drill"]["extent"] = extent
+    left = tmp_path / "drills" / "drill-recovery-0-1"
+    (left / "restored").mkdir(parents=True)
+    (tmp_path / "drills").chmod(0o711)
+    report = drilled(center, tmp_path)
+    assert (report["outcome"], report["error"]) == ("success", "")
+    assert report["result"]["drill"] == {"files": 2, "of_files": 2, "failures": 0, "notes": 0}
+    assert report["result"]["files_verified"] == 2
+    (command,) = report["commands"]
+    assert (command["stage"], command["status"], command["output"]) == ("check", 0, "hello")
+
+
+def test_a_drill_whose_command_finds_something_wrong_has_failed(
+    center: FakeCenter, tmp_path: Path, source: Path, drill_job: dict[str, Any], allow: Callable[[str], Path]
+) -> None:
+    allow(LOOK % (source, 3))
+    report = drilled(center, tmp_path)
+    assert report["outcome"] == "failed"
+    assert report["commands"][0]["status"] == 3
+    assert "look" in report["error"]
+
+
+def test_a_drill_runs_no_command_that_its_host_does_not_allow(
+    center: FakeCenter, tmp_path: Path, drill_job: dict[str, Any], allow: Callable[[str], Path]
+) -> None:
+    allow("")
+    report = drilled(center, tmp_path)
+    assert (report["outcome"], report["result"]) == ("failed", {})
+    assert "does not allow the command" in report["error"]
+
+
+def test_a_drill_of_a_damaged_backup_tells_what_differs_and_asks_no_command(
+    center: FakeCenter, tmp_path: Path, repository: Path, source: Path, drill_job: dict[str, Any], allow: Callable[[str], Path]
+) -> None:
+    allow(LOOK % (source, 0))
+    pack = max((path for path in (repository / "data").glob("*/*")), key=lambda path: path.stat().st_size)
+    pack.chmod(0o600)
+    content = bytearray(pack.read_bytes())
+    content[100] ^= 1
+    pack.write_bytes(content)
+    report = drilled(center, tmp_path)
+    assert (report["outcome"], report["commands"]) == ("failed", [])
+    assert report["result"]["drill"]["failures"] >= 1
+    assert report["unreadable"]
+
+
+def test_a_drill_that_would_restore_too_much_does_not(
+    center: FakeCenter, tmp_path: Path, source: Path, drill_job: dict[str, Any], allow: Callable[[str], Path]
+) -> None:
+    allow(LOOK % (source, 0))
+    drill_job["drill"]["limit_bytes"] = 10
+    report = drilled(center, tmp_path)
+    assert report["outcome"] == "failed"
+    assert "may restore 10" in report["error"]
+
+
+def test_a_drill_is_cancelled_while_its_command_looks(
+    center: FakeCenter, tmp_path: Path, drill_job: dict[str, Any], allow: Callable[[str], Path]
+) -> None:
+    looks = tmp_path / "looks"
+    allow(f'[[command]]\nname = "look"\nrun = ["sh", "-c", "touch {looks}; sleep 600"]\n')
+    thread = threading.Thread(target=run_job, args=(Center(center.url, TOKEN), tmp_path, "recovery-1", 1))
+    thread.start()
+    wait_until(looks.exists, "the command to look")
+    center.cancel = True
+    thread.join()
+    (report,) = center.bodies("finish")
+    assert (report["outcome"], report["error"]) == ("cancelled", "")
+    assert list((tmp_path / "drills").iterdir()) == []
+
+
+def test_what_the_drill_of_a_killed_agent_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    (tmp_path / "drills" / "drill-recovery-1-1" / "restored").mkdir(parents=True)
+    (tmp_path / "drills").chmod(0o711)
+    sweep_left(tmp_path)
+    assert list((tmp_path / "drills").iterdir()) == []
 
 
 def test_a_recovery_brings_the_files_back(center: FakeCenter, tmp_path: Path, source: Path, backup_job: MakeJob) -> None:

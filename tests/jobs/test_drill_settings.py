@@ -87,6 +87,7 @@ def test_settings_are_read_and_changed_over_the_api(plan, api) -> None:
     assert usual == {
         "cron_expression": weekly(plan),
         "extent": "sample",
+        "client": None,
         "command": "",
         "next_time": int(drill_of(plan).next_at.timestamp()),
     }

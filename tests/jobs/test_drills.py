@@ -300,7 +300,7 @@ def test_there_must_be_the_user_to_run_a_command_as(tmp_path, monkeypatch) -> No
 
 def test_what_is_too_large_is_not_restored(plan, settings, monkeypatch, tmp_path) -> None:
     with pytest.raises(EngineError, match="BACKUPCENTER_DRILL_GIB"):
-        require_space(tmp_path, 2, 1, 1)
+        require_space(tmp_path, 2, 1, 1, "name another")
     monkeypatch.setattr(scratch, "KEPT_FREE", 1 << 60)
     drill = drilled(plan)
     assert drill.state == State.FAILED
