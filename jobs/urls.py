@@ -6,6 +6,7 @@ from backupcenter.api.router import Router
 from jobs.agent_api import ClaimView, FinishView, ProgressView, StoresView
 from jobs.api import PlanViewSet, RecoveryView
 from jobs.looking_api import NUMBER, AnswerView, BrowseView, EstimateView, LookView, QuestionView
+from jobs.ownbackup.api import OwnBackupView
 from jobs.pinging_api import PingView
 from jobs.report_api import ReportsView, ReportView
 
@@ -19,6 +20,7 @@ JOB = r"^agent/job/(?P<job>[a-z]+-[0-9]{1,18})"
 urlpatterns: list[URLPattern | URLResolver] = [
     *router.urls,
     re_path(rf"{PLAN}/ping/?$", PingView.as_view(), name="backup-ping"),
+    re_path(r"^serverbackup/?$", OwnBackupView.as_view(), name="server-backup"),
     re_path(r"^recovery/?$", RecoveryView.as_view(), name="recovery"),
     re_path(rf"{JOB}/claim/?$", ClaimView.as_view(), name="agent-claim"),
     re_path(rf"{JOB}/progress/?$", ProgressView.as_view(), name="agent-progress"),

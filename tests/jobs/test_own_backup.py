@@ -161,3 +161,22 @@ def test_a_password_is_in_no_argument(settings, monkeypatch):
     assert source["environment"]["PGPASSWORD"] == "s3cr3t"
     assert not any(name.startswith("BACKUPCENTER_") for name in source["environment"])
     assert os.environ.get("PGPASSWORD") is None
+
+
+def test_the_api_chooses_a_place_backs_up_and_tells_how_it_went(api, tmp_path):
+    (tmp_path / "store").mkdir()
+    tenant = make_tenant(tmp_path / "store")
+    people = api("administrator")
+    assert people.get("/api/serverbackup").json() == {"repository": None, "newest_time": None, "error": ""}
+    assert people.post("/api/serverbackup").status_code == 409
+    place = {"tenant": {"username": tenant.username, "endpoint": {"address": tenant.endpoint.address}}, "bucket": "no/bucket"}
+    assert people.put("/api/serverbackup", place, format="json").status_code == 400
+    assert people.get("/api/serverbackup").json()["repository"] is None
+    told = people.put("/api/serverbackup", {**place, "bucket": "server"}, format="json")
+    assert (told.status_code, told.json()["repository"]) == (200, OwnBackup.objects.get().repository.location)
+    queued = people.post("/api/serverbackup")
+    assert queued.status_code == 201
+    done = run(queued.json()["id"])
+    assert people.get("/api/serverbackup").json()["newest_time"] == int(done.end_time.timestamp())
+    assert people.delete("/api/serverbackup").status_code == 204
+    assert not OwnBackup.objects.exists()
