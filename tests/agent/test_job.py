@@ -193,10 +193,13 @@ def test_a_drill_is_cancelled_while_its_command_looks(
 ) -> None:
     looks = tmp_path / "looks"
     allow(f'[[command]]\nname = "look"\nrun = ["sh", "-c", "touch {looks}; sleep 600"]\n')
-    thread = threading.Thread(target=run_job, args=(Center(center.url, TOKEN), tmp_path, "recovery-1", 1))
+    center.finished.clear()
+    # It is not waited for if it does not end.
+    thread = threading.Thread(target=run_job, args=(Center(center.url, TOKEN), tmp_path, "recovery-1", 1), daemon=True)
     thread.start()
     wait_until(looks.exists, "the command to look")
     center.cancel = True
+    assert center.finished.wait(60)
     thread.join()
     (report,) = center.bodies("finish")
     assert (report["outcome"], report["error"]) == ("cancelled", "")

@@ -163,6 +163,19 @@ def test_a_drill_waits_again_if_its_agent_is_lost_and_is_lost_in_the_end(drill, 
     assert drill.end_time is not None
 
 
+def test_lists_and_pages_say_that_a_recovery_is_a_drill(drill, account) -> None:
+    done(drill)
+    browser = Browser()
+    browser.force_login(account("operator"))
+    number = recovery_of(drill).pk
+    page = browser.get(reverse("admin:records_recoveryrecord_change", args=[number])).content.decode()
+    assert "Restore drill: " in page
+    assert "Run it again" not in page
+    assert "restore drill" in browser.get(reverse("admin:records_recoveryrecord_changelist")).content.decode().lower()
+    page = browser.get(reverse("admin:records_drillrecord_change", args=[drill.pk])).content.decode()
+    assert reverse("admin:records_recoveryrecord_change", args=[number]) in page
+
+
 def test_a_drill_is_not_run_again_as_a_restore(drill) -> None:
     done(drill)
     with pytest.raises(Conflict, match="drill its plan"):

@@ -15,7 +15,7 @@ import pytest
 
 from tests.services.ports import wait_until
 from tests.services.postgres import postgres_server
-from tests.system.operating import QUEUED, RUNNING, Operator, Record
+from tests.system.operating import QUEUED, RUNNING, SUCCESS, Operator, Record
 from tests.system.processes import Installation, engine_processes, installation, send
 
 SOURCE_BYTES = 256 << 20
@@ -164,6 +164,29 @@ def test_a_job_that_redis_forgot_is_put_on_its_queue_again_and_runs_once(stage):
     stage.redis = stage.center.redis()
     stage.agent = stage.center.agent()
     stage.check(record, attempt=1)
+
+
+def test_a_drill_on_a_client_whose_agent_is_killed_is_done_again_and_leaves_nothing(stage):
+    scratch = stage.center.directory / "agent" / "drills"
+    stage.center.run_python(
+        "from jobs.drills import change_drill; from jobs.models import BackupPlan;"
+        f"plan = BackupPlan.objects.get(uuid='{stage.plan['uuid']}'); change_drill(plan, client=plan.client, extent='whole')"
+    )
+    number = stage.operator.api.post(f"/api/backup/{stage.plan['uuid']}/drill")["id"]
+    wait_until(lambda: bool(engine_processes(stage.agent)), "the engine to start", timeout_s=60)
+    send(signal.SIGSTOP, engine_processes(stage.agent)[0])
+    left = list(scratch.iterdir())
+    assert len(left) == 1
+    stage.agent.kill()
+    stage.agent = stage.center.agent()
+    assert not left[0].exists()
+    ask = lambda: stage.operator.api.get(f"/api/record/drill/{number}")  # noqa: E731
+    wait_until(lambda: ask()["state"] not in (QUEUED, RUNNING), "the drill to end", timeout_s=60)
+    drill = ask()
+    assert (drill["state"], drill["error"], drill["mismatches"]) == (SUCCESS, "", 0)
+    assert drill["compared"] == drill["of_files"] > 0
+    assert stage.operator.api.get(f"/api/record/recovery/{drill['recovery']}")["attempt"] == 2
+    assert list(scratch.iterdir()) == []
 
 
 @pytest.mark.soak
