@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.center import Center, CenterError
 from agent.config import AgentConfig, NotJoined, default_state, load_config, require_writable, save_config
+from agent.logs import UnknownFormat
 from engine import __version__
 
 
@@ -18,7 +19,7 @@ def main() -> int:
         if arguments.command == "doctor":
             return doctor(arguments)
         return run(arguments)
-    except (CenterError, NotJoined) as error:
+    except (CenterError, NotJoined, UnknownFormat) as error:
         print(f"agent: {error}", file=sys.stderr)
         return 1
     except OSError as error:

@@ -20,6 +20,7 @@ from agent.doctor import check_for_ever
 from agent.drilling import sweep_left
 from agent.job import hand_back_jobs, is_stopping, kill_children, run_job, running_jobs
 from agent.login import Login
+from agent.logs import about_job, log_to_standard_error
 from agent.looking import look
 from agent.outbox import deliver_for_ever
 from agent.transport import transport_of
@@ -71,7 +72,7 @@ def make_app(config: AgentConfig, state: Path, login: Login, center: Center) -> 
         if not isinstance(job, str) or not isinstance(attempt, int) or JOB_NAME.fullmatch(job) is None:
             log.warning("a message that names no job was dropped")
             return
-        with slots:
+        with slots, about_job(job):
             run_job(center, state, job, attempt)
 
     @app.task(name=LOOK)
@@ -87,7 +88,7 @@ def make_app(config: AgentConfig, state: Path, login: Login, center: Center) -> 
 
 def run_agent(config: AgentConfig, state: Path) -> int:
     """Work until told to stop; return the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_standard_error()
     # Celery would prefer these to the broker that the server has named.
     for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
         os.environ.pop(name, None)

@@ -1,40 +1,19 @@
-"""What never reaches a log line: the values of `password` and `token` in addresses.
-
-Web servers write the whole address of a request, and `GET /login` and `GET /api/event` carry secrets there.
-"""
+"""The server's log lines: the job that a request or a task is about, and what never gets into them (`agent.logs`)."""
 
 import logging
-import re
+from collections.abc import Callable
+from typing import Any
 
+from celery import signals
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
-def _spelt(name: str) -> str:
-    """Return a pattern for the name with any of its letters percent-encoded, as a server would still understand it."""
-    return "".join(f"(?:{letter}|%{ord(letter.lower()):x}|%{ord(letter.upper()):x})" for letter in name)
+from agent.logs import Redaction, about_job, enter_job, job_at_work, job_in, redact
 
+__all__ = ["Redaction", "name_job", "redact", "redact_access_logs"]
 
-NAMES = rf"""[\w%-]*{_spelt("password")}|{_spelt("token")}|{_spelt("secret")}(?:_|%5f){_spelt("key")}"""
-# A value may hold quotes of its own: only what ends it in an address ends it here.
-VALUE = r"""(?:'[^']*'|"[^"]*")?[^& \r\n]*"""
-SECRET = re.compile(rf"""((?:^|[?&\s'"])(?:{NAMES})=){VALUE}""", re.IGNORECASE)
-
-
-class Redaction(logging.Filter):
-    """Masks secrets in what a line is made of."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.msg, str) and redact(record.msg) != record.msg:
-            # The secret, or the place for it, is in the line itself.
-            record.msg, record.args = redact(record.getMessage()), None
-        # The arguments stay apart: formatters of web servers read them one by one.
-        if isinstance(record.args, tuple):
-            record.args = tuple(redact(item) if isinstance(item, str) else item for item in record.args)
-        elif record.args:
-            record.args = {name: redact(item) if isinstance(item, str) else item for name, item in record.args.items()}
-        return True
-
-
-def redact(text: str) -> str:
-    return SECRET.sub(r"\1********", text)
+# Of a task's message: the job that its sender worked on.
+HEADER = "backup_job"
 
 
 def redact_access_logs() -> None:
@@ -43,3 +22,27 @@ def redact_access_logs() -> None:
         log = logging.getLogger(name)
         if not any(isinstance(known, Redaction) for known in log.filters):
             log.addFilter(Redaction())
+
+
+def name_job(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Middleware: what is logged meanwhile belongs to the job that an agent's request is about."""
+
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        with about_job(job_in(request.path)):
+            return get_response(request)
+
+    return respond
+
+
+@signals.before_task_publish.connect
+def send_job(headers: dict[str, Any] | None = None, **_details: Any) -> None:
+    """Let a task know the job that it is started for."""
+    if headers is not None and (job := job_at_work()) is not None:
+        headers[HEADER] = job
+
+
+@signals.task_prerun.connect
+def take_job(task: Any = None, **_details: Any) -> None:
+    """Have the lines of a task belong to the job that it was started for, until the next one of this thread."""
+    told = (task.request.headers or {}).get(HEADER)
+    enter_job(told if isinstance(told, str) else None)

@@ -4,6 +4,7 @@ Every variable has the prefix `BACKUPCENTER_` and is described in docs/operating
 `BACKUPCENTER_SECRET_KEY` the server does not start unless debugging was asked for.
 """
 
+import logging
 import os
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -137,6 +138,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "backupcenter.logs.name_job",
     "backupcenter.caching.keep_no_answers",
     "backupcenter.metrics.latency.measure",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -395,19 +397,15 @@ METRICS_ARE_SHARED = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
 LOG_FORMAT = _text("LOG_FORMAT", "line")
 if LOG_FORMAT not in ("line", "json"):
     raise ImproperlyConfigured("BACKUPCENTER_LOG_FORMAT must be line or json")
-LOGGING = {
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
         "line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
-        "json": {
-            "()": "pythonjsonlogger.json.JsonFormatter",
-            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
-            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
-        },
+        "json": {"()": "agent.logs.JsonLines"},
     },
-    "filters": {"redaction": {"()": "backupcenter.logs.Redaction"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["redaction"]}},
+    "filters": {"redaction": {"()": "agent.logs.Redaction"}, "job": {"()": "agent.logs.JobField"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["redaction", "job"]}},
     "root": {"handlers": ["console"], "level": _text("LOG_LEVEL", "INFO")},
     # A line for each of the ticks, which come every second, would bury everything else.
     "loggers": {
@@ -416,3 +414,8 @@ LOGGING = {
         "apprise": {"level": "WARNING", "propagate": False, "handlers": []},
     },
 }
+if LOG_FORMAT == "json":
+    logging.captureWarnings(True)
+    # Web servers have formats of their own.
+    for _name in ("uvicorn", "uvicorn.access", "uvicorn.error", "django.server"):
+        LOGGING["loggers"][_name] = {"handlers": [], "propagate": True}

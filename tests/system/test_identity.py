@@ -76,7 +76,8 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with installation(JOB_REPUBLISH="4") as center:
+    with installation(JOB_REPUBLISH="4", LOG_FORMAT="json") as center:
+        center.agent_environment["BACKUPCENTER_LOG_FORMAT"] = "json"
         yield Stage(center, tmp_path_factory.mktemp("source"))
 
 
@@ -86,6 +87,32 @@ def test_an_agent_backs_up_with_a_login_of_its_own(stage: Stage) -> None:
     assert stage.users() == [client, "default"]
     assert urlsplit(stage.remembered["broker"]).username == client
     assert stage.center.redis_password not in (stage.center.directory / "agent" / "agent.json").read_text()
+
+
+def lines_of(stage: Stage, name: str) -> list[dict[str, Any]]:
+    """Return a program's log lines. But for Celery's banner each is to be a JSON object."""
+    lines = stage.center.log_path(name).read_text().splitlines()
+    return [json.loads(line) for line in lines if name != "control" or line.startswith("{")]
+
+
+def test_all_logs_name_the_job_that_a_line_belongs_to(stage: Stage) -> None:
+    # Of its own accord, so that a control worker starts it.
+    plan = stage.operator.plan("once", stage.source)
+    wait_until(lambda: bool(stage.operator.records(plan)), "the plan to fire")
+    (record,) = stage.operator.records(plan)
+    stage.operator.wait_for_end(record)
+    job = f"backup-{record['id']}"
+    about = {name: [line for line in lines_of(stage, name) if line["job"] == job] for name in ("web", "control", "agent")}
+    said = {name: {line["logger"] for line in lines} for name, lines in about.items()}
+    assert "uvicorn.access" in said["web"]
+    assert "jobs.dispatch" in said["control"]
+    assert "agent.job" in said["agent"]
+    requests_made = [line["message"] for line in about["web"] if line["logger"] == "uvicorn.access"]
+    assert any(f"/api/agent/job/{job}/finish" in message for message in requests_made)
+    for line in (line for lines in about.values() for line in lines):
+        assert line.keys() - {"exc_info", "stack_info"} == {"time", "level", "logger", "job", "message"}
+    # What belongs to no job says so.
+    assert any(line["job"] is None for line in lines_of(stage, "agent"))
 
 
 def test_a_login_is_replaced_while_a_backup_runs(stage: Stage) -> None:
