@@ -11,7 +11,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 from engine.errors import StoreUnreachable
 
 # For each operation, half of them as the document allows, half as it does not.
-EXAMPLES = 50
+EXAMPLES = 30
 
 
 @pytest.fixture
