@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext
@@ -11,11 +12,15 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import APIException
 from unfold.widgets import UnfoldAdminPasswordWidget
 
+from backupcenter.console import ActionsOnPage, tell_done
 from engine.errors import EngineError
 from records.adopting import Comparison, adopt_repository
 from records.adopting_api import field_of
+from records.upkeep import request_prune
 from storage.admin import RepositoryAdmin
 from storage.models import Repository
+
+PRUNE_REQUESTED = _("Prune %(run)s is queued; its page among the maintenance runs tells what it gave back.")
 
 
 class AdoptionForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -58,8 +63,24 @@ admin.site.unregister(Repository)
 
 
 @admin.register(Repository)
-class AdoptingRepositoryAdmin(RepositoryAdmin):
-    """Repositories, to which existing ones can be added."""
+class AdoptingRepositoryAdmin(ActionsOnPage, RepositoryAdmin):
+    """Repositories, to which existing ones can be added, and which can be pruned."""
+
+    page_actions = {"prune_now": _("Prune now")}
+    actions = ["prune_now"]
+
+    def has_prune_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("records.add_maintenancerun"))
+
+    @admin.action(description=_("Prune now"), permissions=["prune"])
+    def prune_now(self, request: HttpRequest, queryset: QuerySet[Repository]) -> None:
+        for repository in queryset:
+            try:
+                run = request_prune(repository)
+            except APIException as error:
+                self.message_user(request, f"{repository}: {error.detail}", messages.ERROR)
+            else:
+                tell_done(self, request, repository, PRUNE_REQUESTED, run=run.pk)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("storage.add_repository"))

@@ -12,15 +12,19 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
+from backupcenter.api.exceptions import Conflict
 from records.maintenance import request_maintenance
-from records.models import BackupRecord, MaintenanceRun, State
+from records.models import ACTIVE_STATES, BackupRecord, MaintenanceRun, State
 from storage.models import Repository
 
 log = logging.getLogger(__name__)
 
 EVERY = timedelta(days=1)
 FORGOTTEN_AT_ONCE = 5000
+# What gives space back.
+PRUNING = [MaintenanceRun.Kind.PRUNE, MaintenanceRun.Kind.MAINTENANCE]
 _FORGETS = Q(kind__in=[MaintenanceRun.Kind.FORGET, MaintenanceRun.Kind.MAINTENANCE])
 _FAILED = Q(state__in=[State.FAILED, State.LOST])
 
@@ -29,6 +33,16 @@ def request_due_maintenance(now: datetime | None = None) -> int:
     """Queue the maintenance of each repository that has something to do, and none within a day; return how many."""
     moment = now or timezone.now()
     return sum(_request(pk, moment) for pk in _due(moment).order_by("pk").values_list("pk", flat=True))
+
+
+def request_prune(repository: Repository) -> MaintenanceRun:
+    """Queue a prune that does not ask whether it pays. Raises Conflict if one is queued or runs."""
+    with transaction.atomic():
+        # Whoever else asks at this moment waits here, and then finds it queued.
+        Repository.objects.select_for_update().get(pk=repository.pk)
+        if MaintenanceRun.objects.filter(repository=repository, kind=MaintenanceRun.Kind.PRUNE, state__in=ACTIVE_STATES).exists():
+            raise Conflict(_("A prune of this repository is queued or runs already."))
+        return request_maintenance(repository, MaintenanceRun.Kind.PRUNE)
 
 
 def _request(pk: int, now: datetime) -> bool:

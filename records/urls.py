@@ -9,6 +9,7 @@ from records.api import BackupRecordViewSet, RecoveryRecordViewSet
 from records.check_api import CheckViewSet
 from records.drill_api import DrillRecordViewSet
 from records.notifying.api import ChannelViewSet, DeliveryViewSet, RuleViewSet
+from records.prune_api import PruneViewSet
 
 router = Router()
 router.register("record/backup", BackupRecordViewSet, basename="backup-record")
@@ -22,6 +23,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *router.urls,
     re_path(
         rf"^repository/(?P<pk>{ID_PATTERN})/checks/?$", CheckViewSet.as_view({"get": "list", "post": "create"}), name="checks"
+    ),
+    re_path(
+        rf"^repository/(?P<pk>{ID_PATTERN})/prune/?$", PruneViewSet.as_view({"get": "list", "post": "create"}), name="prune"
     ),
     re_path(r"^repository/adopt/?$", AdoptView.as_view(), name="repository-adopt"),
 ]
