@@ -294,6 +294,7 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/",
     "ENUM_GENERATE_CHOICE_DESCRIPTION": True,
     "ENUM_NAME_OVERRIDES": {
+        "MaintenanceKindEnum": "records.models.MaintenanceRun.Kind",
         "EndpointType": "storage.models.Endpoint.Type",
         "RecordState": "records.models.State",
         "PlanState": "jobs.models.BackupPlan.State",
