@@ -174,10 +174,13 @@ def test_a_drill_on_a_client_whose_agent_is_killed_is_done_again_and_leaves_noth
     )
     number = stage.operator.api.post(f"/api/backup/{stage.plan['uuid']}/drill")["id"]
     wait_until(lambda: bool(engine_processes(stage.agent)), "the engine to start", timeout_s=60)
-    send(signal.SIGSTOP, engine_processes(stage.agent)[0])
+    child = engine_processes(stage.agent)[0]
+    send(signal.SIGSTOP, child)
     left = list(scratch.iterdir())
     assert len(left) == 1
     stage.agent.kill()
+    # What it is to die of has come by now, and waits for it to go on.
+    send(signal.SIGCONT, child)
     stage.agent = stage.center.agent()
     assert not left[0].exists()
     ask = lambda: stage.operator.api.get(f"/api/record/drill/{number}")  # noqa: E731
