@@ -73,6 +73,11 @@ class Stage:
         with Redis.from_url(self.center.redis_url) as redis:
             return sorted({client["user"] for client in redis.client_list()})
 
+    def delete(self, path: str) -> None:
+        """Delete something of the server's, as an administrator."""
+        headers = {"Authorization": f"Token {self.operator.token}"}
+        requests.delete(self.center.url + path, headers=headers, timeout=60).raise_for_status()
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
@@ -113,6 +118,7 @@ def test_all_logs_name_the_job_that_a_line_belongs_to(stage: Stage) -> None:
         assert line.keys() - {"exc_info", "stack_info"} == {"time", "level", "logger", "job", "message"}
     # What belongs to no job says so.
     assert any(line["job"] is None for line in lines_of(stage, "agent"))
+    stage.delete(f"/api/backup/{plan['uuid']}")
 
 
 def test_a_login_is_replaced_while_a_backup_runs(stage: Stage) -> None:
@@ -154,8 +160,7 @@ def test_a_redis_that_was_started_anew_lets_the_agent_in_again_and_nobody_else(s
 def test_a_deleted_client_is_cut_off_at_once_though_it_is_at_work(stage: Stage) -> None:
     record, child = stage.begin()
     for path in (f"/api/backup/{stage.plan['uuid']}", f"/api/client/{LOOPBACK_IPV4}"):
-        address, headers = stage.center.url + path, {"Authorization": f"Token {stage.operator.token}"}
-        requests.delete(address, headers=headers, timeout=60).raise_for_status()
+        stage.delete(path)
     now = stage.operator.record(record)
     assert (now["state"], now["error"]) == (CANCELLED, "The client was deleted.")
     wait_until(lambda: stage.users() == ["default"], "the broker to let go of it")
