@@ -17,12 +17,12 @@ from celery import Celery, signals
 from agent.center import AgentUnsupported, Center, CenterError
 from agent.config import AgentConfig
 from agent.doctor import check_for_ever
-from agent.drilling import sweep_left
 from agent.job import hand_back_jobs, is_stopping, kill_children, run_job, running_jobs
 from agent.login import Login
 from agent.logs import about_job, log_to_standard_error
 from agent.looking import look
 from agent.outbox import deliver_for_ever
+from agent.scratch import sweep_left
 from agent.transport import transport_of
 from engine import __version__
 

@@ -17,9 +17,9 @@ from typing import Any
 from agent.allowed import AllowedFileBroken, NotAllowed
 from agent.center import Center, CenterError, CenterUnreachable, Refused
 from agent.course import Course
-from agent.drilling import scratch_of
 from agent.hooks import BEFORE, Hooks, bounded
 from agent.outbox import deliver_reports, post_report
+from agent.scratch import scratch_of
 from agent.sources import Sources, allowed_sources
 from engine.errors import EngineError
 

@@ -15,9 +15,9 @@ from urllib3.util.retry import Retry
 
 from agent import job as agent_job
 from agent.center import Center
-from agent.drilling import sweep_left
 from agent.job import run_job, running_jobs
 from agent.outbox import deliver_reports
+from agent.scratch import sweep_left
 from engine.backends import open_store
 from engine.commands.key import change_password
 from engine.commands.snapshots import list_snapshots

@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from agent import child
 from agent.center import PROTOCOL
-from agent.drilling import scratch_of
+from agent.scratch import scratch_of
 from backupcenter.api.exceptions import Conflict
 from backupcenter.api.reading import validated
 from clients.compatibility import DRILL_PROTOCOL
