@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from dataclasses import asdict
+from typing import Any
 
 from engine.cli.options import retry_lock_argument
 from engine.cli.run import DONE, FAILED, Run, Verb
@@ -17,21 +18,7 @@ def restore(run: Run) -> int:
         from engine.commands.restore import restore
 
     options = run.options
-    name, _colon, folder = options.snapshot.partition(":")
-    summary = restore(
-        repository.result(),
-        name,
-        os.fsencode(options.target),
-        include=[folder] if folder else [],
-        include_patterns=options.include,
-        exclude=options.exclude,
-        overwrite=options.overwrite,
-        verify=options.verify,
-        on_progress=run.on_progress,
-        on_error=run.tell_unreadable,
-        cancel=run.cancel,
-        retry_lock_s=options.retry_lock,
-    )
+    summary = restore(repository.result(), verify=options.verify, on_progress=run.on_progress, **_wanted(run))
     run.show(
         {
             "message_type": "summary",
@@ -45,6 +32,23 @@ def restore(run: Run) -> int:
     return FAILED if summary.errors else DONE
 
 
+def _wanted(run: Run) -> dict[str, Any]:
+    """Return what is to be restored, where to and how, as restore and its preview take it alike."""
+    options = run.options
+    name, _colon, folder = options.snapshot.partition(":")
+    return {
+        "snapshot": name,
+        "target": os.fsencode(options.target),
+        "include": [folder] if folder else [],
+        "include_patterns": options.include,
+        "exclude": options.exclude,
+        "overwrite": options.overwrite,
+        "on_error": run.tell_unreadable,
+        "cancel": run.cancel,
+        "retry_lock_s": options.retry_lock,
+    }
+
+
 def _preview(run: Run) -> int:
     from engine.commands.restore_preview import PlannedChange, preview_restore
 
@@ -53,21 +57,7 @@ def _preview(run: Run) -> int:
         status = {"message_type": "verbose_status", "action": change.action, "item": item, "size": change.size}
         run.show(status, f"{change.action:11} {size_text(change.size):>10}  {item}")
 
-    options = run.options
-    name, _colon, folder = options.snapshot.partition(":")
-    told = preview_restore(
-        run.open(),
-        name,
-        os.fsencode(options.target),
-        include=[folder] if folder else [],
-        include_patterns=options.include,
-        exclude=options.exclude,
-        overwrite=options.overwrite,
-        on_change=tell,
-        on_error=run.tell_unreadable,
-        cancel=run.cancel,
-        retry_lock_s=options.retry_lock,
-    )
+    told = preview_restore(run.open(), on_change=tell, **_wanted(run))
     run.show(
         {"message_type": "summary", "dry_run": True, **told.counts()},
         f"would create {told.created} ({size_text(told.bytes_created)}) and overwrite {told.overwritten} files "
