@@ -128,7 +128,8 @@ class QuartzExpression:
 
     def next_after(self, after: datetime, tz: tzinfo) -> datetime | None:
         """Return the first fire after `after` (aware), as a time in UTC; None if there is none. `tz`: the plan's time zone."""
-        instant = after.astimezone(UTC)
+        # Fires are at whole seconds, and so is the search for where an offset changes.
+        instant = after.astimezone(UTC).replace(microsecond=0)
         return self._next_evenly(instant, tz) if len(self.hours) == 24 else self._next_by_clock(instant, tz)
 
     def fires(self, after: datetime, tz: tzinfo, count: int) -> Iterator[datetime]:

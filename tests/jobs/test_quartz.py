@@ -6,6 +6,9 @@
 import io
 import itertools
 import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -24,6 +27,22 @@ NEW_YORK = ZoneInfo("America/New_York")
 
 def cases(kind: str) -> list[dict]:
     return [case for case in CASES if case["kind"] == kind]
+
+
+@contextmanager
+def alarm(seconds: int) -> Iterator[None]:
+    """Fail what would otherwise go on for ever."""
+
+    def ring(*_arguments: object) -> None:
+        raise AssertionError(f"no end after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def local_fires(expression: str, after: str, count: int, zone: ZoneInfo = NEW_YORK) -> list[str]:
@@ -113,6 +132,17 @@ def test_a_time_that_comes_twice_in_autumn_fires_once() -> None:
 def test_what_fires_every_three_seconds_goes_on_evenly_through_a_change(start: str) -> None:
     fires = list(QuartzExpression.parse("0/3 * * * * ?").fires(datetime.fromisoformat(start), NEW_YORK, 2500))
     assert {b - a for a, b in itertools.pairwise(fires)} == {timedelta(seconds=3)}
+
+
+@pytest.mark.parametrize("change", ["2026-03-08T07:00:00+00:00", "2026-11-01T06:00:00+00:00"])
+@pytest.mark.parametrize("expression", ["0 0/30 * * * ?", "0 0 * * * ?", "0/3 * * * * ?", "0 0 3 * * ?"])
+def test_a_fraction_of_a_second_before_a_change_is_as_good_as_none(expression: str, change: str) -> None:
+    """The moment of the change is itself a fire, and is found from any moment before it."""
+    moment, parsed = datetime.fromisoformat(change), QuartzExpression.parse(expression)
+    for before_s in (0, 0.000001, 0.25, 1, 1.75, 1799.999999, 3600.5):
+        after = moment - timedelta(seconds=before_s)
+        with alarm(5):
+            assert parsed.next_after(after, NEW_YORK) == parsed.next_after(after.replace(microsecond=0), NEW_YORK)
 
 
 def test_a_date_that_never_comes_ends_the_search() -> None:
