@@ -90,9 +90,9 @@ class HeartbeatView(APIView):
         broker_refused = said.pop("broker_refused")
         if broker_refused:
             mend_login(login.client)
-        receive_heartbeat(login.client, protocol=told_protocol(request), **said)
+        receive_heartbeat(login.client_id, protocol=told_protocol(request), **said)
         login_due = is_next_due(login, broker_refused=broker_refused)
-        return Response({"client": login.client.pk, "login_due": login_due})
+        return Response({"client": login.client_id, "login_due": login_due})
 
 
 class ChecksView(APIView):

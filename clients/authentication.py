@@ -43,7 +43,7 @@ class IsAgent(BasePermission):
             require_supported(request)
         except AgentUnsupported:
             # It is there, and people are to see what is wrong with it.
-            touch(authenticated_client(request), version=told_version(request), protocol=told_protocol(request))
+            touch(request.auth.client_id, version=told_version(request), protocol=told_protocol(request))
             raise
         return True
 

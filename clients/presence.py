@@ -24,26 +24,25 @@ def heard_since() -> datetime:
     return timezone.now() - timedelta(seconds=settings.CLIENT_OFFLINE_S)
 
 
-def touch(client: Client, **said: Any) -> None:
-    """Note that the client's agent was heard of just now, and what it said of itself; None stands for nothing.
-
-    `client`: as it was just read.
-    """
-    told = {name: value for name, value in said.items() if value is not None}
-    Client.objects.filter(pk=client.pk).update(last_seen=timezone.now(), **told)
-    if not client.is_offline_reported:
+def touch(client_id: int, **said: Any) -> None:
+    """Note that the client's agent was heard of just now, and what it said of itself; None stands for nothing."""
+    heard = {"last_seen": timezone.now(), **{name: value for name, value in said.items() if value is not None}}
+    rows = Client.objects.filter(pk=client_id)
+    if rows.filter(is_offline_reported=False).update(**heard):
         return
     # In one transaction with what tells people: their order is that of the changes.
     with transaction.atomic():
-        if Client.objects.filter(pk=client.pk, is_offline_reported=True).update(is_offline_reported=False):
-            presence_changed.send_robust(Client, client=client, online=True)
+        is_back = rows.filter(is_offline_reported=True).update(is_offline_reported=False)
+        # Another report of its agent may have come first.
+        if rows.update(**heard) and is_back:
+            presence_changed.send_robust(Client, client=rows.get(), online=True)
 
 
-def receive_heartbeat(client: Client, *, started: bool = False, **said: Any) -> None:
+def receive_heartbeat(client_id: int, *, started: bool = False, **said: Any) -> None:
     """Note a heartbeat and what it said of the client's fields. `started`: it is the first of an agent that was just started."""
-    touch(client, **said)
+    touch(client_id, **said)
     if started:
-        agent_started.send_robust(Client, client=client)
+        agent_started.send_robust(Client, client=Client.objects.get(pk=client_id))
 
 
 def note_checks(client: Client, checks: list[dict[str, str]]) -> None:

@@ -3,7 +3,6 @@
 import time
 from typing import Any
 
-from django.conf import settings
 from django.http import Http404
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
@@ -13,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from backupcenter.api.reading import validated
-from clients.authentication import AgentAuthentication, IsAgent, authenticated_client
+from clients.authentication import AgentAuthentication, IsAgent, authenticated_client, authenticated_login
 from clients.compatibility import told_protocol
 from jobs.claiming import hand_over
 from jobs.offering import freed_slots
@@ -26,9 +25,10 @@ from jobs.reports import (
     ProgressSerializer,
     StoresSerializer,
 )
-from records.lifecycle import find_job, finish_job, report_progress
+from records.lifecycle import find_job, finish_job
 from records.models import JobRecord
-from records.pacing import report_interval
+from records.pacing import lease_s, report_interval
+from records.reporting import report_progress
 from storage.admission import trust_in
 
 JOB = OpenApiParameter("job", str, OpenApiParameter.PATH, description="Name of the job, like backup-12.")
@@ -62,8 +62,10 @@ class JobView(APIView):
     # Records and events tell of it.
     is_audited = False
 
-    def find(self, request: Request, job: str, *, briefly: bool = False) -> JobRecord:
-        record = find_job(authenticated_client(request), job, briefly=briefly)
+    def find(self, request: Request, job: str) -> JobRecord:
+        return self.found(find_job(authenticated_login(request).client_id, job))
+
+    def found(self, record: JobRecord | None) -> JobRecord:
         if record is None:
             raise Http404(_("There is no such job."))
         return record
@@ -85,10 +87,9 @@ class ProgressView(JobView):
     @extend_schema(operation_id="agent_progress", parameters=[JOB], request=ProgressSerializer, responses=ProgressAnswerSerializer)
     def post(self, request: Request, job: str) -> Response:
         """Renew the lease; the answer says whether to cancel."""
-        record = self.find(request, job, briefly=True)
-        said = self.read(request, ProgressSerializer)
-        cancel = report_progress(record, said["attempt"], said["progress"], said["course"])
-        return Response({"cancel": cancel, "lease_s": settings.JOB_LEASE_S, "report_every_s": report_interval()})
+        client, said = authenticated_login(request).client_id, self.read(request, ProgressSerializer)
+        record = self.found(report_progress(client, job, said["attempt"], said["progress"], said["course"]))
+        return Response({"cancel": record.cancel_requested, "lease_s": lease_s(), "report_every_s": report_interval()})
 
 
 class FinishView(JobView):

@@ -9,6 +9,7 @@ from django.conf import settings
 
 from jobs.commands import commands_for_agent
 from records.models import BackupRecord, JobRecord, RecoveryRecord
+from records.pacing import lease_s
 from storage.models import Repository
 from storage.repositories import repository_access
 
@@ -23,7 +24,7 @@ def job_specification(record: JobRecord) -> dict[str, Any]:
         "job": record.job,
         "attempt": record.attempt,
         "kind": record.KIND,
-        "lease_s": settings.JOB_LEASE_S,
+        "lease_s": lease_s(),
         "repository": repository_access(repository, repository.tenant.agent_credentials),
     }
     if isinstance(record, RecoveryRecord):

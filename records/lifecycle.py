@@ -15,7 +15,7 @@ lease that ran out: whoever held it may come back.
 
 import logging
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from dateutil.relativedelta import relativedelta
@@ -28,9 +28,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, override
 
 from backupcenter.api.exceptions import Conflict
-from clients.models import Client
 from records.events import emit, emit_progress
 from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, Event, JobRecord, RecoveryRecord, State
+from records.pacing import lease_end
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +62,6 @@ _BACKUP_COUNTS = {
     "bytes_added": "bytes_added",
     "bytes_stored": "bytes_stored",
 }
-_LONG_FIELDS: dict[type[JobRecord], tuple[str, ...]] = {
-    BackupRecord: ("backup_detail", "unreadable", "error", "progress"),
-    RecoveryRecord: ("backup_record_detail", "recovery_data", "unreadable", "error", "progress", "preview", "drilled"),
-}
 _RECOVERY_COUNTS = {name: name for name in ("files_restored", "files_skipped", "files_verified", "bytes_restored")}
 
 
@@ -75,20 +71,22 @@ class StaleAttempt(Conflict):
     default_detail = gettext_lazy("This attempt at the job does not count any more.")
 
 
-def find_job(client: Client, job: str, *, briefly: bool = False) -> JobRecord | None:
-    """Return the record of a job of the client's, None if there is no such job (or it is another's).
+def find_job(client_id: int, job: str) -> JobRecord | None:
+    """Return the record of a job of the client's, None if there is no such job (or it is another's)."""
+    named = job_named(job)
+    if named is None:
+        return None
+    model, pk = named
+    return next(iter(model.objects.filter(pk=pk, client=client_id).order_by()), None)
 
-    `briefly`: without what reports of its progress have no use for.
-    """
+
+def job_named(job: str) -> tuple[type[BackupRecord] | type[RecoveryRecord], int] | None:
+    """Return the kind and number of a job's name, such as backup-12; None if it is no such name."""
     kind, _dash, number = job.partition("-")
     model = KINDS.get(kind)
     if model is None or not number.isascii() or not number.isdigit() or len(number) > 18:
         return None
-    rows = model.objects.filter(pk=int(number), client=client)
-    record = (rows.defer(*_LONG_FIELDS[model]) if briefly else rows).first()
-    if record is not None:
-        record.client = client
-    return record
+    return model, int(number)
 
 
 def claim_job(record: JobRecord, attempt: int, nonce: str = "") -> None:
@@ -98,36 +96,19 @@ def claim_job(record: JobRecord, attempt: int, nonce: str = "") -> None:
     job is not queued as that attempt, or not offered, Conflict as long as another run of the same plan goes on.
     """
     now = timezone.now()
-    said = {"state": State.RUNNING, "start_time": now, "lease_until": _lease(now), "progress": None, "error": "",
+    said = {"state": State.RUNNING, "start_time": now, "lease_until": lease_end(now), "progress": None, "error": "",
             "claim_nonce": nonce, "course": {}}  # fmt: skip
     # Whoever fails here fails as a whole, so that a savepoint would be for nothing.
     with transaction.atomic(savepoint=False):
         if isinstance(record, BackupRecord) and _runs_already(record):
             raise Conflict(_("Another run of this backup plan has not ended yet."))
         if not _rows(record, State.QUEUED, attempt).filter(offered_at__isnull=False).update(**said):
-            if nonce and _rows(record, State.RUNNING, attempt).filter(claim_nonce=nonce).update(lease_until=_lease(now)):
+            if nonce and _rows(record, State.RUNNING, attempt).filter(claim_nonce=nonce).update(lease_until=lease_end(now)):
                 record.refresh_from_db()
                 return
             raise StaleAttempt
         _note(record, said)
         _tell(record, Event.Level.INFO, _("started"))
-
-
-def report_progress(record: JobRecord, attempt: int, progress: dict[str, Any], course: dict[str, Any] | None = None) -> bool:
-    """Renew the lease and note the progress; return whether the job is to be cancelled. Raises StaleAttempt.
-
-    `course`: all that the attempt's agent has told of it so far, None: no more than before.
-    """
-    now = timezone.now()
-    said: dict[str, Any] = {"lease_until": _lease(now), "progress": progress}
-    if course is not None:
-        said["course"] = course
-    if not _rows(record, State.RUNNING, attempt).update(**said):
-        _take_back(record, attempt, said)
-    _note(record, {**said, "state": State.RUNNING, "attempt": attempt})
-    emit_progress(record, has_news=course is not None)
-    # As it was when the record was read: what was asked for since is in the next answer.
-    return record.cancel_requested
 
 
 def finish_job(
@@ -232,6 +213,19 @@ def lose_job(record: JobRecord, attempt: int, reason: str, *, expired_at: dateti
     return True
 
 
+def take_back(record: JobRecord, attempt: int, said: dict[str, Any]) -> None:
+    """Let a lost attempt go on whose agent is heard again, and note what it said. Raises StaleAttempt if the next one has begun."""
+    with transaction.atomic():
+        rows = _all_rows(record).filter(_lost_to_time(attempt))
+        if not rows.update(state=State.RUNNING, attempt=attempt, end_time=None, error="", **said):
+            # Another report, that was as long on its way, may have done so just now.
+            if not _rows(record, State.RUNNING, attempt).update(**said):
+                raise StaleAttempt
+            return
+        record.refresh_from_db()
+        _tell(record, Event.Level.INFO, _("goes on, its client is heard again"))
+
+
 def hand_back_job(record: JobRecord, attempt: int, reason: str) -> None:
     """Queue a running job again whose agent was told to stop; nothing was lost, so that it may happen any number of times.
 
@@ -258,7 +252,7 @@ def lose_expired(now: datetime | None = None) -> int:
 
 def shorten_leases(now: datetime | None = None) -> int:
     """Let no lease end later than one that is given now, as those do that were given before the clock was put back."""
-    longest = _lease(now or timezone.now())
+    longest = lease_end(now or timezone.now())
     running = (model._default_manager.filter(state=State.RUNNING, lease_until__gt=longest) for model in KINDS.values())
     return sum(rows.update(lease_until=longest) for rows in running)
 
@@ -322,19 +316,6 @@ def _cancel_requested(record: JobRecord, rows: Any, fields: dict[str, Any]) -> b
     return True
 
 
-def _take_back(record: JobRecord, attempt: int, said: dict[str, Any]) -> None:
-    """Let a lost attempt go on whose agent is heard again. Raises StaleAttempt if the next one has begun."""
-    with transaction.atomic():
-        rows = _all_rows(record).filter(_lost_to_time(attempt))
-        if not rows.update(state=State.RUNNING, attempt=attempt, end_time=None, error="", **said):
-            # Another report, that was as long on its way, may have done so just now.
-            if not _rows(record, State.RUNNING, attempt).update(**said):
-                raise StaleAttempt
-            return
-        record.refresh_from_db()
-        _tell(record, Event.Level.INFO, _("goes on, its client is heard again"))
-
-
 def _lost_to_time(attempt: int) -> Q:
     """Match a job whose attempt was lost since its lease ran out, and whose next attempt nobody has claimed."""
     waiting = Q(state=State.QUEUED, attempt=attempt + 1) | Q(state=State.LOST, attempt=attempt)
@@ -353,10 +334,6 @@ def _all_rows(record: JobRecord) -> Any:
 
 def _rows(record: JobRecord, state: State, attempt: int) -> Any:
     return _all_rows(record).filter(state=state, attempt=attempt)
-
-
-def _lease(now: datetime) -> datetime:
-    return now + timedelta(seconds=settings.JOB_LEASE_S)
 
 
 def _tell(record: JobRecord, level: int, what: object, reason: str = "") -> None:

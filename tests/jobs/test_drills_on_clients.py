@@ -22,8 +22,9 @@ from jobs.drills import change_drill, drill_of, drill_plan
 from jobs.models import BackupPlan
 from jobs.proof import proof_of
 from jobs.reports import FinishSerializer
-from records.lifecycle import finish_job, lose_job, report_progress
+from records.lifecycle import finish_job, lose_job
 from records.models import DrillRecord, Event, RecoveryRecord, State
+from records.reporting import report_progress
 from storage.repositories import open_repository
 from tests.factories import START, make_client, make_plan, make_record
 
@@ -141,7 +142,10 @@ def test_a_drill_is_cancelled_with_its_recovery(drill, api) -> None:
     cancel = f"/api/record/drill/{drill.pk}/cancel"
     claimed(drill)
     assert api("operator").post(cancel).json()["state"] == State.RUNNING
-    assert report_progress(recovery_of(drill), 1, {}) is True
+    recovery = recovery_of(drill)
+    told = report_progress(recovery.client_id, recovery.job, 1, {})
+    assert told is not None
+    assert told.cancel_requested
     finish_job(recovery_of(drill), 1, "cancelled")
     drill.refresh_from_db()
     assert (drill.state, drill.compared) == (State.CANCELLED, None)
