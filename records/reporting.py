@@ -44,9 +44,9 @@ def _renew(client_id: int, job: str, attempt: int, said: dict[str, Any]) -> JobR
     if named is None:
         return None
     model, pk = named
-    fields = {name: model._meta.get_field(name) for name in said}
-    values = [fields[name].get_db_prep_save(value, connection) for name, value in said.items()]
-    given = ", ".join(f'"{field.column}" = %s' for field in fields.values())
+    fields = [field for field in model._meta.concrete_fields if field.name in said]
+    values = [field.get_db_prep_save(said[field.name], connection) for field in fields]
+    given = ", ".join(f'"{field.column}" = %s' for field in fields)
     wanted = "id, cancel_requested" + (", plan_uuid" if model is BackupRecord else "")
     which = "id = %s AND client_id = %s AND state = %s AND attempt = %s"
     statement = f'UPDATE "{model._meta.db_table}" SET {given} WHERE {which} RETURNING {wanted}'  # noqa: S608 -- names of its own
