@@ -4,7 +4,7 @@ Each plan has a row among django-celery-beat's periodic tasks, so that the conso
 loading ten thousand rows that it must never run would cost it half a minute after every change of a plan.
 
 When the clock is put back, the library waits until the time of the last tick has come again, for hours if need be; this one
-goes on.
+looks at all chores anew, and goes on.
 """
 
 from datetime import datetime
@@ -45,6 +45,12 @@ class Scheduler(DatabaseScheduler):
             # It holds the times at which chores are next, by the clock as it was.
             self._heap = None
         return super().tick(*arguments, **options)
+
+    def reserve(self, entry: Any) -> Any:
+        """Return the entry for its next run. The library keeps the one before for whenever it looks at all of them anew."""
+        reserved = super().reserve(entry)
+        self._schedule[reserved.name] = reserved
+        return reserved
 
     def enabled_models_qs(self) -> Any:
         return super().enabled_models_qs().exclude(task=PLAN_TASK)
