@@ -12,6 +12,7 @@ from rest_framework.utils.encoders import JSONEncoder
 
 from backupcenter.api.fields import Int32Field, Int64Field, UnixTimeField
 from backupcenter.api.fixed import without_fixed
+from backupcenter.api.reading import represented
 from clients.models import Client
 from clients.serializers import ClientKeySerializer, NestedClientSerializer
 from jobs.models import BackupPlan, PlanDrill
@@ -123,7 +124,7 @@ class PlanSerializer(serializers.ModelSerializer[BackupPlan]):
 
     @extend_schema_field(ProofSerializer)
     def get_proof(self, plan: BackupPlan) -> dict[str, Any]:
-        return dict(ProofSerializer(proof_of(plan)).data)
+        return represented(ProofSerializer, proof_of(plan))
 
 
 class PlanFieldsSerializer(serializers.Serializer[Any]):

@@ -34,6 +34,7 @@ from records.serializers import (
     RecoveryRecordSerializer,
 )
 from records.slots import explain_waiting
+from storage.models import SECRETS_OF_REPOSITORY
 
 PATH = OpenApiParameter(
     "path", str, default="/", description="Absolute path inside the backup, percent-encoded: a listing's `path_raw`."
@@ -83,7 +84,8 @@ class BackupRecordViewSet(RecordViewSet):
     def get_queryset(self) -> QuerySet[BackupRecord]:
         is_deleted = self.action == "undelete" or (self.action in ("list", "retrieve") and _asks_for_deleted(self.request))
         rows = BackupRecord.trash.all() if is_deleted else BackupRecord.objects.all()
-        return rows.select_related("repository__tenant__endpoint").order_by("-pk")
+        secrets = [f"repository__{name}" for name in SECRETS_OF_REPOSITORY]
+        return rows.select_related("repository__tenant__endpoint").defer(*secrets).order_by("-pk")
 
     @extend_schema(
         parameters=[NUMBER],

@@ -121,6 +121,10 @@ class Tenant(models.Model):
         return Credentials(self.agent_access_key, self.agent_secret_key) if self.agent_access_key else self.credentials
 
 
+# From a repository on: to decrypt them takes longer than to read all the rest, and lists have no use for them.
+SECRETS_OF_REPOSITORY = ("password", "tenant__secret_key", "tenant__agent_secret_key")
+
+
 class Repository(models.Model):
     """A restic repository: a bucket (or a directory below the endpoint's) and a prefix in it."""
 

@@ -1,4 +1,4 @@
-"""Reading what is sent often: each form is made once, since to make it takes longer than to read with it."""
+"""Reading what is sent often, and writing what lists have in each row: forms are made once, which takes longer than to use them."""
 
 from functools import cache
 from typing import Any
@@ -12,6 +12,11 @@ def validated(form: type[Serializer[Any]], data: Any) -> dict[str, Any]:
     `form`: whose validation depends on the data alone.
     """
     return dict(_made(form).run_validation(data))
+
+
+def represented(form: type[Serializer[Any]], value: Any) -> dict[str, Any]:
+    """Return what the form's `data` say of a value. `form`: whose representation depends on the value alone."""
+    return dict(_made(form).to_representation(value))
 
 
 @cache
