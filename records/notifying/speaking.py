@@ -13,8 +13,10 @@ from apprise import NotifyType
 from django.utils.translation import gettext as _
 from standardwebhooks import Webhook
 
+from engine.errors import AddressRefused
 from records.models import Event
 from records.notifying.addresses import ChannelRefused, require_usable, service_of
+from records.notifying.connecting import admitted_connections
 from records.notifying.models import Channel
 from records.notifying.texts import Message
 from storage.secrets import MASK
@@ -42,7 +44,10 @@ def tell_people(channel: Channel, message: Message) -> None:
     shown: str = service.url(privacy=True)  # type: ignore[no-untyped-call]
     with _Heard() as heard:
         try:
-            is_told = service.notify(body=message.body, title=message.title, notify_type=TYPES[Event.Level(message.level)])
+            with admitted_connections():
+                is_told = service.notify(body=message.body, title=message.title, notify_type=TYPES[Event.Level(message.level)])
+        except AddressRefused as error:
+            raise NotTold(str(error)) from None
         except Exception as error:
             raise NotTold(_masked(type(error).__name__, channel.address, shown)) from None
     if not is_told:
@@ -71,13 +76,16 @@ def post_webhook(channel: Channel, uid: str, payload: dict[str, Any], now: datet
 
 
 def post(address: str, body: bytes, headers: dict[str, str]) -> None:
-    """POST a body to an address of the web that was admitted. Raises NotTold, which names its host alone."""
+    """POST a body to an address of the web, if its host is admitted. Raises NotTold, which names the host alone."""
     host = urlsplit(address).hostname
     headers = {"user-agent": "BackupCenter", **headers}
     try:
         # A redirect could lead anywhere.
-        response = requests.post(address, data=body, headers=headers, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
-        response.close()
+        with admitted_connections():
+            response = requests.post(address, data=body, headers=headers, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
+            response.close()
+    except AddressRefused as error:
+        raise NotTold(str(error)) from None
     except requests.RequestException as error:
         raise NotTold(f"{host}: {type(error).__name__}") from None
     if not 200 <= response.status_code < 300:

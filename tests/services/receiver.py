@@ -16,12 +16,13 @@ class Posted(NamedTuple):
 
 
 class Receiver(ThreadingHTTPServer):
-    """`got`: all that came; `status`: how the next is answered."""
+    """`got`: all that came; `status`: how the next is answered; `place`: where that says to go instead."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.got: list[Posted] = []
         self.status = 200
+        self.place = ""
 
     @property
     def host(self) -> str:
@@ -35,6 +36,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self.server.got.append(Posted(self.path, {name.lower(): value for name, value in self.headers.items()}, body))
         self.send_response(self.server.status)
+        if self.server.place:
+            self.send_header("Location", self.server.place)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
