@@ -26,7 +26,7 @@ from engine.repository import Repository
 from tests.agent.center import TOKEN, FakeCenter
 from tests.agent.conftest import PASSWORD
 from tests.services.ports import accepts, free_port, wait_until
-from tests.services.postgres import postgres_programs
+from tests.services.postgres import postgres_programs, postgres_server
 from tests.services.redis import redis_program, redis_server
 
 Allow = Callable[[str], Path]
@@ -216,6 +216,37 @@ def test_postgresqls_dumps_load_into_an_empty_server(
     if report is not None:
         assert report["outcome"] == "failed"
         assert 'database "shop" does not exist' in report["error"]
+
+
+@pytest.mark.postgres
+def test_postgresql_starts_on_a_base_backup_and_has_its_rows(
+    center: FakeCenter, tmp_path: Path, repository: Path, backup_job: Any, allow: Allow
+) -> None:
+    place = postgres_programs()
+    assert place is not None
+
+    def psql(url: str, statement: str) -> str:
+        command = [place / "psql", "-X", "-q", "-At", "-d", url, "-c", statement]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+
+    rows = "SELECT md5(string_agg(id || name, ',' ORDER BY id)), count(*) FROM goods"
+    with postgres_server() as url:
+        psql(url, "CREATE TABLE goods AS SELECT id, md5(id::text) AS name FROM generate_series(1, 20000) id")
+        before, at = psql(url, rows), urlsplit(url)
+        preset = f'host = "{at.hostname}"\nport = {at.port}\nuser = "{at.username}"'
+        allow(f'path = "{place}:{USUAL_PATH}"\n[[preset]]\nkind = "postgresql"\nmethod = "basebackup"\n{preset}')
+        report = run(center, tmp_path, backup_job(tmp_path), "postgresql")
+        assert (report["outcome"], report["error"]) == ("success", "")
+        # What a tar on standard output cannot hold is no backup, rather than half of one.
+        psql(url, "COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; mkdir ../more'")
+        psql(url, f"CREATE TABLESPACE more LOCATION '{Path(psql(url, 'SHOW data_directory')).parent}/more'")
+        report = run(center, tmp_path, backup_job(tmp_path), "postgresql")
+        assert report["outcome"] == "failed"
+        assert "single tablespace" in report["error"]
+    base = dumped(repository, "/dumps/postgresql/base.tar")
+    with postgres_server(base) as url:
+        assert psql(url, rows) == before
+        assert psql(url, "CREATE TABLE writable (); SELECT pg_is_in_recovery()") == "f"
 
 
 def test_redis_loads_what_was_dumped(

@@ -24,8 +24,11 @@ def postgres_programs() -> Path | None:
 class PostgresFiles:
     """A database cluster in a directory of its own, which `command` serves at a port of loopback."""
 
-    def __init__(self, directory: Path, port: int, **settings: str) -> None:
-        """Make an empty cluster in `directory`, which exists. `settings`: PostgreSQL's own, for `command`."""
+    def __init__(self, directory: Path, port: int, base: bytes = b"", **settings: str) -> None:
+        """Make a cluster in `directory`, which exists. `base`: the tar of a base backup, else it is empty.
+
+        `settings`: PostgreSQL's own, for `command`.
+        """
         programs = postgres_programs()
         assert programs is not None
         self.programs, self.directory, self.port = programs, directory, port
@@ -36,6 +39,10 @@ class PostgresFiles:
         self._as_user = ["setpriv", *user] if os.geteuid() == 0 else []
         if self._as_user:
             shutil.chown(directory, "postgres", "postgres")
+        if base:
+            subprocess.run([*self._as_user, "mkdir", "-m", "0700", directory / "data"], check=True)
+            subprocess.run([*self._as_user, "tar", "-x", "-C", directory / "data"], check=True, input=base)
+            return
         options = ["-A", "trust", "-U", "backupcenter", "--no-sync", "-E", "UTF8"]
         command = [*self._as_user, programs / "initdb", "-D", directory / "data", *options]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
@@ -52,22 +59,30 @@ class PostgresFiles:
         made = lambda: subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0  # noqa: E731
         wait_until(made, "a PostgreSQL database", timeout_s=30)
 
+    def await_answers(self) -> None:
+        """Wait until the server, which has been started, takes connections: a base backup recovers first."""
+        command = [self.programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        wait_until(lambda: subprocess.run(command).returncode == 0, "PostgreSQL", timeout_s=30)
+
 
 @contextmanager
-def postgres_server(**settings: str) -> Iterator[str]:
-    """Run an empty PostgreSQL for the length of the block and yield the URL of its database.
+def postgres_server(base: bytes = b"", **settings: str) -> Iterator[str]:
+    """Run a PostgreSQL for the length of the block and yield the URL of its database.
 
-    `settings`: PostgreSQL's own, such as `shared_buffers="1GB"`; unless they say otherwise, nothing waits for the disk.
+    It is empty, or what the tar `base` of a base backup holds. `settings`: PostgreSQL's own, such as `shared_buffers="1GB"`; unless they say otherwise, nothing waits for the disk.
     """
     directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     process = None
     try:
-        files = PostgresFiles(directory, free_port(), **settings)
+        files = PostgresFiles(directory, free_port(), base, **settings)
         nothing = subprocess.DEVNULL
         process = subprocess.Popen(
             files.command, stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", preexec_fn=ending_with_us()
         )
-        files.make_database()
+        if base:
+            files.await_answers()
+        else:
+            files.make_database()
         yield files.url
     finally:
         if process is not None:
