@@ -27,9 +27,10 @@ from engine.errors import (
     RepositoryNotFound,
     TooLarge,
     UnsupportedRepository,
+    WrongPassword,
 )
 from engine.index import Index, decode_index
-from engine.keys import DerivedKeys, add_key, open_key
+from engine.keys import DerivedKeys, OpenedKey, add_key, open_key
 from engine.locks import Lock, hold_lock
 from engine.pack import LENGTH_SIZE, sealed_header_length
 from engine.polynomial import random_irreducible
@@ -88,16 +89,16 @@ class Repository:
 
     @classmethod
     def init(cls, store: Store, password: str, *, version: int = 2) -> "Repository":
-        """Make a new repository, and the bucket or directory for it. Raises RepositoryExists."""
+        """Make a new repository, and the bucket or directory for it; one whose maker died is finished. Raises RepositoryExists."""
         if version not in VERSIONS:
             raise UnsupportedRepository(f"format version {version} is not known here")
         store.create()
-        if store.exists(FileKind.CONFIG, "") or any(True for _ in store.list(FileKind.KEYS)):
+        if store.exists(FileKind.CONFIG, ""):
             raise RepositoryExists(f"there is a repository at {store.location} already")
-        opened = add_key(store, password, KeyMaterial.generate())
+        opened = _key_of_unfinished(store, password) or add_key(store, password, KeyMaterial.generate())
         config = RepositoryConfig(version, os.urandom(32).hex(), f"{random_irreducible():x}")
         repository = cls(store, SealingKey(opened.material), opened.name, config)
-        # Last: without it there is no repository, so a crash before leaves none that cannot be opened.
+        # Last: without it there is no repository, and whoever has the password can go on from a crash before.
         store.put(FileKind.CONFIG, "", bytes(repository.key.seal(config.encode())))
         return repository
 
@@ -326,3 +327,13 @@ class Repository:
 
     def close(self) -> None:
         self.store.close()
+
+
+def _key_of_unfinished(store: Store, password: str) -> OpenedKey | None:
+    """Return the key of whoever died before there was a configuration, None if nobody did. Raises RepositoryExists if not ours."""
+    try:
+        return open_key(store, password)
+    except RepositoryNotFound:
+        return None
+    except (WrongPassword, DataDamaged) as error:
+        raise RepositoryExists(f"there is a repository at {store.location} already") from error

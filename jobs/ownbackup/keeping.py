@@ -7,6 +7,7 @@ Its snapshots carry a tag of the server's, so that none becomes the record of a 
 import contextlib
 import logging
 import socket
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,7 +26,7 @@ from jobs.models import OwnBackup
 from jobs.ownbackup.dumping import dump_source
 from records.adopting import SERVER_TAG
 from records.enginechild import run_child
-from records.maintenance import WORK, request_maintenance
+from records.maintenance import WORK, lose_expired_runs, request_maintenance, run_maintenance
 from records.models import ACTIVE_STATES, MaintenanceRun, State
 from storage.models import Tenant
 from storage.repositories import ensure_repository, open_with, repository_access, repository_store
@@ -40,6 +41,7 @@ EVERY = timedelta(days=1)
 TRY_AGAIN_AFTER = timedelta(hours=1)
 # Without one for so long somebody is to look.
 OVERDUE = timedelta(hours=36)
+LOOK_EVERY_S = 1.0
 KEPT = KeepPolicy(daily=7, weekly=4, monthly=12)
 OURS = SnapshotFilter(tags=((TAG,),))
 
@@ -62,6 +64,31 @@ def back_up_now() -> MaintenanceRun:
     if _runs().filter(state__in=ACTIVE_STATES).exists():
         raise Conflict(_("A backup of the server's database is queued or runs already."))
     return request_maintenance(place.repository, MaintenanceRun.Kind.OWN_BACKUP)
+
+
+def back_up_here() -> MaintenanceRun:
+    """Back the database up in this process, and return the run once it is over, well or not. Raises Conflict as `back_up_now`.
+
+    A run that is queued already is done here, one that is under way is waited for. If whoever has it died, its lease runs out
+    within two minutes, and the next attempt is made here.
+    """
+    begun = _runs().filter(state__in=ACTIVE_STATES).first()
+    if begun and begun.state == State.RUNNING:
+        log.info("maintenance=%d is under way already, and is waited for", begun.pk)
+    run = _brought_to_an_end(begun) if begun else None
+    return run if run and run.state != State.LOST else _brought_to_an_end(back_up_now())
+
+
+def _brought_to_an_end(run: MaintenanceRun) -> MaintenanceRun:
+    while True:
+        # Nobody else might: the server need not run.
+        lose_expired_runs()
+        run.refresh_from_db()
+        run_maintenance(run.pk, run.attempt)
+        run.refresh_from_db()
+        if run.state != State.RUNNING:
+            return run
+        time.sleep(LOOK_EVERY_S)
 
 
 def request_due_backup(now: datetime | None = None) -> bool:

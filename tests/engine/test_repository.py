@@ -64,6 +64,15 @@ def test_a_repository_is_not_made_over_another(location):
         Repository.init(open_store(str(location)), "another", version=3)
 
 
+def test_one_whose_maker_died_before_it_was_whole_is_finished_by_who_has_its_password(location):
+    (location / "config").unlink()
+    with pytest.raises(RepositoryExists):
+        Repository.init(open_store(str(location)), "another")
+    made = Repository.init(open_store(str(location)), PASSWORD)
+    assert Repository.open(open_store(str(location)), PASSWORD).config == made.config
+    assert len(list((location / "keys").iterdir())) == 1
+
+
 def test_a_wrong_password_and_an_empty_place_are_told_apart(location, tmp_path):
     with pytest.raises(WrongPassword):
         Repository.open(open_store(str(location)), "wrong")

@@ -69,7 +69,8 @@ class PostgresFiles:
 def postgres_server(base: bytes = b"", **settings: str) -> Iterator[str]:
     """Run a PostgreSQL for the length of the block and yield the URL of its database.
 
-    It is empty, or what the tar `base` of a base backup holds. `settings`: PostgreSQL's own, such as `shared_buffers="1GB"`; unless they say otherwise, nothing waits for the disk.
+    It is empty, or what the tar `base` of a base backup holds. `settings`: PostgreSQL's own, such as `shared_buffers="1GB"`; unless
+    they say otherwise, nothing waits for the disk.
     """
     directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     process = None

@@ -141,3 +141,12 @@ def test_its_bucket_is_made_in_a_real_store(db, ceph_endpoint) -> None:
     row = ensure_repository(tenant, "storage-repositories", "client1")
     assert row.location == f"s3:{ceph_endpoint.url}/storage-repositories/client1"
     assert open_repository(row).config.id == row.repository_id
+
+
+def test_one_whose_maker_died_before_it_was_whole_is_finished(tenant, tmp_path) -> None:
+    row = ensure_repository(tenant, "bucket")
+    (tmp_path / "bucket" / "config").unlink()
+    Repository.objects.update(repository_id="", created_at=timezone.now() - timedelta(minutes=5))
+    finished = ensure_repository(tenant, "bucket")
+    assert (finished.pk, finished.password) == (row.pk, row.password)
+    assert EngineRepository.open(open_store(row.location), row.password).config.id == finished.repository_id

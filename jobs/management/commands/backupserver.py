@@ -6,8 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from backupcenter.api.exceptions import Conflict
 from engine.errors import EngineError
-from jobs.ownbackup.keeping import back_up_now, choose_place
-from records.maintenance import run_maintenance
+from jobs.ownbackup.keeping import back_up_here, choose_place
 from records.models import State
 from storage.models import Tenant
 
@@ -26,13 +25,11 @@ class Command(BaseCommand):
         try:
             if options["tenant"]:
                 choose_place(self._tenant(options["tenant"], options["endpoint"]), options["bucket"])
-            run = back_up_now()
+            run = back_up_here()
         except EngineError as error:
             raise CommandError(str(error)) from error
         except Conflict as error:
             raise CommandError(str(error.detail)) from error
-        run_maintenance(run.pk, run.attempt)
-        run.refresh_from_db()
         if run.state != State.SUCCESS:
             raise CommandError(run.error or "another run of this repository goes on; this one follows it")
         result = run.result
