@@ -18,7 +18,7 @@ from jobs.fitting import quota_problem
 from jobs.models import BackupPlan
 from jobs.serializers import plan_detail
 from records.events import emit
-from records.lifecycle import job_changed
+from records.following import tell_followers
 from records.models import BackupRecord, Event, JobRecord, State
 from records.publishing import send
 
@@ -65,7 +65,7 @@ def launch_backups(launches: Sequence[Launch]) -> list[BackupRecord]:
         if record.state == State.FAILED:
             emit(Event.Level.ERROR, Event.Topic.BACKUP, _("Backup %(name)s was not started") % {"name": record}, record.error,
                  record=record, occasion=Event.Occasion.FAILED)  # fmt: skip
-            job_changed.send_robust(BackupRecord, record=record)
+            tell_followers(record)
     return records
 
 

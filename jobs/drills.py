@@ -20,6 +20,7 @@ from jobs.models import BackupPlan, PlanDrill
 from jobs.offering import offer_after_commit
 from jobs.quartz import InvalidExpression, QuartzExpression
 from records.drills.drilling import newest_restorable, request_drill
+from records.drills.onclient import catch_up
 from records.models import DrillRecord
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def request_due_drills(now: datetime | None = None) -> int:
     """Queue the drills that are due, each once however many are missed; return how many. A plan without a backup waits."""
     moment = now or timezone.now()
     _begin()
+    catch_up()
     requested = 0
     for drill in PlanDrill.objects.select_related("plan").filter(next_at__lte=moment).order_by("next_at"):
         due = drill.next_at

@@ -26,7 +26,7 @@ from django.utils.translation import override
 
 from jobs.models import BackupPlan, PlanPing
 from records.events import emit
-from records.lifecycle import job_changed
+from records.following import job_changed
 from records.models import BackupRecord, Event, JobRecord, State
 from records.notifying.addresses import require_web_address
 from records.notifying.sending import pause
@@ -88,12 +88,14 @@ def note_signal(sender: Any, record: JobRecord, **_extra: Any) -> None:
     signal = SIGNALS.get(State(record.state))
     if not isinstance(record, BackupRecord) or signal is None or record.plan_uuid not in _plans_with_pings():
         return
+    told = {"signal": signal, "text": f"{record}\n{record.error}"[:TEXT_LENGTH], "due_at": timezone.now()}
     try:
         with transaction.atomic():
-            told = {"signal": signal, "text": f"{record}\n{record.error}"[:TEXT_LENGTH], "due_at": timezone.now()}
             PlanPing.objects.filter(plan__uuid=record.plan_uuid).update(attempts=0, claimed_until=None, **told)
-    except DatabaseError:
+    except DatabaseError as fault:
         log.exception("job=%s nobody is pinged", record.job)
+        with override(settings.LANGUAGE_CODE):
+            _tell_not_pinged(record.plan_name, record.plan_uuid, type(fault).__name__)
 
 
 def send_due_pings(now: datetime | None = None) -> int:
@@ -160,6 +162,10 @@ def _note(ping: PlanPing, error: str, now: datetime) -> int:
     with transaction.atomic(), override(settings.LANGUAGE_CODE):
         due_at = None if is_last else now + pause(ping.attempts)
         if same.update(due_at=due_at, claimed_until=None, error=error) and is_last:
-            title = _("Nobody could be pinged for %(plan)s") % {"plan": ping.plan}
-            emit(Event.Level.ERROR, Event.Topic.GENERAL, title, error, plan_uuid=ping.plan.uuid)
+            _tell_not_pinged(str(ping.plan), ping.plan.uuid, error)
     return 0
+
+
+def _tell_not_pinged(plan: str, uuid: UUID, error: str) -> None:
+    title = _("Nobody could be pinged for %(plan)s") % {"plan": plan}
+    emit(Event.Level.ERROR, Event.Topic.GENERAL, title, error, plan_uuid=uuid)

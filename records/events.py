@@ -19,6 +19,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import override
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -81,13 +83,32 @@ def emit(
     try:
         with transaction.atomic():
             event.save()
-            plan_deliveries(event)
+            events = [event, *_plan_deliveries(event)]
     except DatabaseError:
         log.exception("event not stored: %s", event.title)
         return
     # Not before: a listener would look for a record that is not there yet, and the store's counter would stay locked.
     # A lambda: Django wants a name to log a failure by, which a partial function has not.
-    transaction.on_commit(lambda: _send([event]), robust=True)
+    transaction.on_commit(lambda: _send(events), robust=True)
+
+
+def _plan_deliveries(event: Event) -> list[Event]:
+    """Have the event told on the channels of its rules; return the event that says so if that failed. Raises DatabaseError."""
+    if not event.occasion:
+        return []
+    try:
+        with transaction.atomic():
+            plan_deliveries(event)
+    except Exception as fault:
+        log.exception("event=%d is told on no channel", event.pk)
+        with override(settings.LANGUAGE_CODE):
+            title = _("Nobody was notified of: %(event)s") % {"event": event.title}
+            message = _("%(error)s; the server's log says more.") % {"error": type(fault).__name__}
+        about = {"plan_uuid": event.plan_uuid, "job": event.job, "client_id": event.client_id}
+        told = Event(level=Event.Level.ERROR, topic=Event.Topic.GENERAL, title=title[:255], message=message, **about)
+        told.save()
+        return [told]
+    return []
 
 
 def send_unsent(now: datetime | None = None) -> int:

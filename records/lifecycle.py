@@ -22,20 +22,17 @@ from dateutil.relativedelta import relativedelta
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
-from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, override
 
 from backupcenter.api.exceptions import Conflict
 from records.events import emit, emit_progress
+from records.following import tell_followers
 from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, Event, JobRecord, RecoveryRecord, State
 from records.pacing import lease_end
 
 log = logging.getLogger(__name__)
-
-# Sent with `record`, in the transaction that changes its state, once the row says so.
-job_changed = Signal()
 
 KINDS: dict[str, type[BackupRecord] | type[RecoveryRecord]] = {
     BackupRecord.KIND: BackupRecord,
@@ -350,7 +347,7 @@ def _tell(record: JobRecord, level: int, what: object, reason: str = "") -> None
         "job=%s client=%s attempt=%d state=%s %s", record.job, record.client_id, record.attempt, State(record.state).name, reason
     )
     emit(level, topic, title, reason, record=record, occasion=_occasion(record))
-    job_changed.send_robust(type(record), record=record)
+    tell_followers(record)
 
 
 def _occasion(record: JobRecord) -> str:

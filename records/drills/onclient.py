@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
 from django.dispatch import receiver
 from django.utils.translation import gettext as _
 from django.utils.translation import override
@@ -13,8 +14,8 @@ from clients.compatibility import DRILL_PROTOCOL
 from clients.models import Client
 from records.drills.evidence import PROBLEMS_KEPT, begun_with, note_command, note_compared
 from records.events import emit
-from records.lifecycle import job_changed
-from records.models import BackupRecord, DrillRecord, Event, RecoveryRecord, State
+from records.following import job_changed
+from records.models import ACTIVE_STATES, BackupRecord, DrillRecord, Event, RecoveryRecord, State
 from records.serializers import backup_record_detail
 
 # Of a recovery's commands those that looked at what a drill restored.
@@ -46,12 +47,23 @@ def follow_recovery(sender: object, record: RecoveryRecord, **_extra: Any) -> No
         for name, value in begun_with(drill.backup_record).items():
             setattr(drill, name, value)
     drill.state, drill.error, drill.end_time = record.state, record.error, record.end_time
-    with override(settings.LANGUAGE_CODE):
+    with transaction.atomic(), override(settings.LANGUAGE_CODE):
         if record.state in (State.SUCCESS, State.WARNINGS, State.FAILED):
             _judge(drill, record)
         drill.save()
         if drill.end_time is not None:
             _tell(drill)
+
+
+def catch_up() -> int:
+    """Judge the drills whose recovery has ended while they could not follow it; return how many."""
+    left = DrillRecord.objects.filter(state__in=ACTIVE_STATES, recovery__end_time__isnull=False).select_related("recovery")
+    followed = 0
+    for drill in left:
+        if drill.recovery is not None:
+            follow_recovery(None, drill.recovery)
+            followed += 1
+    return followed
 
 
 def _judge(drill: DrillRecord, record: RecoveryRecord) -> None:

@@ -18,7 +18,7 @@ from clients.models import Client
 from engine.commands.backup import backup
 from jobs.claiming import hand_over
 from jobs.console.acting import _repeat_recovery
-from jobs.drills import change_drill, drill_of, drill_plan
+from jobs.drills import change_drill, drill_of, drill_plan, request_due_drills
 from jobs.models import BackupPlan
 from jobs.proof import proof_of
 from jobs.reports import FinishSerializer
@@ -76,6 +76,19 @@ def test_the_client_is_told_what_to_drill_and_no_destination(drill, target, sett
     drill.refresh_from_db()
     assert drill.state == State.RUNNING
     assert drill.age_s > 0
+
+
+def test_a_drill_that_could_not_follow_its_recovery_catches_up(drill, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("records.drills.onclient.begun_with", None)
+        patch.setattr("records.drills.onclient.note_compared", None)
+        assert done(drill).is_active
+    assert recovery_of(drill).state == State.SUCCESS
+    assert Event.objects.filter(title__startswith="What follows from", job=recovery_of(drill).job).exists()
+    request_due_drills()
+    drill.refresh_from_db()
+    assert (drill.state, drill.compared) == (State.SUCCESS, 3)
+    assert drill.end_time == recovery_of(drill).end_time
 
 
 def test_an_agent_that_would_restore_instead_is_not_given_it(drill) -> None:

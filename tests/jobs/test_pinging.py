@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.urls import reverse
 from django.utils import timezone
 
@@ -102,6 +102,24 @@ def test_a_plan_without_pings_costs_no_query(plan, django_assert_num_queries, tm
         pinging.note_signal(BackupRecord, record)
     end_ping(plan)
     assert send_due_pings() == 0
+
+
+def test_a_signal_that_cannot_be_kept_is_an_event_and_fails_no_run(plan, watcher):
+    set_ping(plan, address(watcher))
+    record = run(plan)
+    claim_job(record, 1)
+
+    def refuse(execute, sql, *arguments):
+        if sql.startswith('UPDATE "jobs_planping"'):
+            raise OperationalError("the disk is full")
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(refuse):
+        finish_job(record, 1, "failed", error="no room")
+    record.refresh_from_db()
+    assert record.state == State.FAILED
+    event = Event.objects.get(title=f"Nobody could be pinged for {plan}")
+    assert (event.message, event.plan_uuid) == ("OperationalError", plan.uuid)
 
 
 def test_what_the_service_does_not_take_is_tried_again_and_given_up_with_an_event(plan, watcher):
