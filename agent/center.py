@@ -85,8 +85,9 @@ class Center:
 
     def join(self, token: str, hostname: str) -> dict[str, Any]:
         """Exchange a join token for the agent's own. Raises CenterError."""
-        body = {"token": token, "hostname": hostname, "ipv4": None, "ipv6": None, "os": os_name(), "version": __version__}
-        return self._post("join", body)
+        about = {"hostname": hostname, "ipv4": None, "ipv6": None, "os": os_name(), "version": __version__}
+        # By the nonce the server knows who repeats the request because the answer was lost.
+        return self._post("join", {"token": token, "nonce": os.urandom(16).hex(), **about})
 
     def heartbeat(self, running: list[str], *, started: bool = False, broker_refused: bool = False) -> bool:
         """Say that the agent is there and works on the jobs `running`; return whether it is to fetch a new login.

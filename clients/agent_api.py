@@ -31,7 +31,7 @@ class JoinView(APIView):
     authentication_classes: list[Any] = []
     permission_classes = [AllowAny]
     schema_tags = ["agent"]
-    error_statuses = {401, 426}
+    error_statuses = {401, 409, 426}
 
     @extend_schema(operation_id="agent_join", request=JoinSerializer, responses={201: JoinedSerializer})
     def post(self, request: Request) -> Response:

@@ -120,7 +120,7 @@ class JoinTokenView(APIView):
         operation_id="jointoken_create",
         request=None,
         responses={201: JoinTokenSerializer},
-        description="A one-time token with which a host joins as the client that has its address, or as a new one.",
+        description="A one-time token with which a host joins as a new client, or as one with its address that never had an agent.",
     )
     def post(self, request: Request) -> Response:
         return _issue(request, None)

@@ -140,6 +140,9 @@ class JoinSerializer(serializers.Serializer[Any]):
     ipv6 = Ipv6Field(required=False, allow_null=True, default=None)
     os = ReportedTextField(length=255, required=False, default="")
     version = ReportedTextField(length=64, required=False, default="")
+    nonce = serializers.CharField(
+        max_length=64, required=False, default="", help_text=_("Chosen by the agent at random, and the same when it asks again.")
+    )
 
 
 class JoinedClientSerializer(serializers.Serializer[Any]):

@@ -22,6 +22,7 @@ def test_joining_keeps_the_agents_token_where_only_it_can_read(center: FakeCente
     finished = agent("join", "--center", center.url, "--token", "-", "--hostname", "here", "--state", str(state), text="once\n")
     assert finished.returncode == 0, finished.stderr
     assert center.bodies("join")[0]["token"] == "once"
+    assert len(center.bodies("join")[0]["nonce"]) == 32
     kept = json.loads((state / "agent.json").read_text())
     assert (kept["token"], kept["queue"], kept["hostname"]) == (TOKEN, "client.7", "here")
     assert stat.S_IMODE(os.stat(state / "agent.json").st_mode) == 0o600

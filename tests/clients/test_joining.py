@@ -85,6 +85,58 @@ def test_a_free_token_binds_to_the_client_that_has_the_address(api, client_row) 
     assert Client.objects.count() == 1
 
 
+def test_of_two_hosts_behind_one_address_the_second_does_not_become_the_first(api, db) -> None:
+    first = join(api, JoinToken.issue()[1], ipv4=None).json()
+    row, token = JoinToken.issue()
+    answer = join(api, token, ipv4=None, hostname="host2")
+    assert answer.status_code == 409
+    assert "host1 has joined with the address 127.0.0.1 already" in answer.json()["error"]
+    assert agent(api, first["token"]).post("/api/agent/heartbeat", {}, format="json").status_code == 200
+    row.refresh_from_db()
+    assert (row.used_at, Client.objects.count()) == (None, 1)
+    # What the answer says to do.
+    second = Client.objects.create(ipv4=2, hostname="host2")
+    assert join(api, JoinToken.issue(second)[1], ipv4=None, hostname="host2").json()["client"]["id"] == second.pk
+
+
+@pytest.mark.parametrize("was", ["joined", "heard of", "cut off"])
+def test_whoever_has_had_an_agent_is_not_joined_as_by_its_address(api, client_row, was) -> None:
+    if was != "heard of":
+        assert join(api, JoinToken.issue(client_row)[1]).status_code == 201
+    if was == "heard of":
+        Client.objects.update(last_seen=timezone.now())
+    if was == "cut off":
+        assert api("administrator").post("/api/client/7/revoke").status_code == 200
+    assert join(api, JoinToken.issue()[1], ipv4=7).status_code == 409
+    assert join(api, JoinToken.issue(client_row)[1]).status_code == 201
+
+
+@pytest.mark.parametrize("is_bound", [True, False])
+def test_who_has_lost_the_answer_may_ask_again_with_the_same_nonce(api, client_row, is_bound) -> None:
+    _row, token = JoinToken.issue(client_row if is_bound else None)
+    lost = join(api, token, ipv4=7, nonce="one")
+    assert join(api, token, ipv4=7).status_code == join(api, token, ipv4=7, nonce="other").status_code == 401
+    again = join(api, token, ipv4=7, nonce="one")
+    assert (again.status_code, again.json()["client"]) == (201, lost.json()["client"])
+    assert agent(api, again.json()["token"]).post("/api/agent/heartbeat", {}, format="json").status_code == 200
+    # It has its login now, and what was lost ends with that.
+    assert agent(api, lost.json()["token"]).post("/api/agent/heartbeat", {}, format="json").status_code == 401
+    assert join(api, token, ipv4=7, nonce="one").status_code == 401
+
+
+@pytest.mark.parametrize("since", ["revoked", "another joined", "long ago"])
+def test_a_join_is_not_repeated_once_something_has_happened_since(api, client_row, since) -> None:
+    _row, token = JoinToken.issue(client_row)
+    assert join(api, token, nonce="one").status_code == 201
+    if since == "revoked":
+        assert api("administrator").post("/api/client/7/revoke").status_code == 200
+    if since == "another joined":
+        assert join(api, JoinToken.issue(client_row)[1], nonce="two").status_code == 201
+    if since == "long ago":
+        JoinToken.objects.update(used_at=timezone.now() - timedelta(minutes=11))
+    assert join(api, token, nonce="one").status_code == 401
+
+
 def test_a_bound_token_joins_as_its_client_whatever_the_address(api, client_row) -> None:
     _row, token = JoinToken.issue(client_row)
     assert join(api, token, ipv4=9).json()["client"]["id"] == client_row.pk
