@@ -23,6 +23,7 @@ from agent.logs import about_job, log_to_standard_error
 from agent.looking import look
 from agent.outbox import deliver_for_ever
 from agent.scratch import sweep_left
+from agent.tracing import JOB, note, trace_agent
 from agent.transport import transport_of
 from engine import __version__
 
@@ -73,6 +74,7 @@ def make_app(config: AgentConfig, state: Path, login: Login, center: Center) -> 
             log.warning("a message that names no job was dropped")
             return
         with slots, about_job(job):
+            note(JOB, job)
             run_job(center, state, job, attempt)
 
     @app.task(name=LOOK)
@@ -89,6 +91,7 @@ def make_app(config: AgentConfig, state: Path, login: Login, center: Center) -> 
 def run_agent(config: AgentConfig, state: Path) -> int:
     """Work until told to stop; return the exit status."""
     log_to_standard_error()
+    trace_agent()
     # Celery would prefer these to the broker that the server has named.
     for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
         os.environ.pop(name, None)

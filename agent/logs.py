@@ -17,7 +17,7 @@ from pythonjsonlogger.json import JsonFormatter
 FORMAT_VARIABLE = "BACKUPCENTER_LOG_FORMAT"
 LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 FORMATS = ("line", "json")
-FIELDS = ("time", "level", "logger", "job", "message", "exc_info", "stack_info")
+FIELDS = ("time", "level", "logger", "job", "trace_id", "message", "exc_info", "stack_info")
 # Any longer number is none of a job's.
 JOB_NAME = r"(?:backup|recovery)-[0-9]{1,18}(?![0-9A-Za-z_-])"
 NAMED_JOB = re.compile(rf"(?:^job=|/api/agent/job/)({JOB_NAME})")
@@ -97,7 +97,7 @@ def redact(text: str) -> str:
 
 
 class JsonLines(JsonFormatter):
-    """Writes a line as a JSON object: time, level, logger, job and message, and the traceback if there is one.
+    """Writes a line as a JSON object: time, level, logger, job and message, and the trace and the traceback if there is one.
 
     Nothing else: what callers add to a record may hold secrets, as the request does that Django adds.
     """

@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 
 from backupcenter.api.charsets import refuse_exotic_charsets
 from backupcenter.background import work_in_background
+from backupcenter.tracing import trace_web
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backupcenter.settings")
 
@@ -67,6 +68,7 @@ class AgentHandler(ASGIHandler):
 
 
 django.setup(set_prefix=False)
+trace_web()
 pages = refuse_exotic_charsets(Handler())
 agents = refuse_exotic_charsets(AgentHandler())
 

@@ -5,11 +5,19 @@ numbers only: no secret, no result (see `jobs.dispatch`).
 """
 
 import os
+from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backupcenter.settings")
 
 app = Celery("backupcenter")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@signals.worker_init.connect
+def trace(**_details: Any) -> None:
+    from backupcenter.tracing import trace_worker  # which needs the settings
+
+    trace_worker()

@@ -9,8 +9,9 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from agent.logs import Redaction, about_job, enter_job, job_at_work, job_in, redact
+from agent.tracing import JOB, note
 
-__all__ = ["Redaction", "name_job", "redact", "redact_access_logs"]
+__all__ = ["Redaction", "about_job", "name_job", "redact", "redact_access_logs"]
 
 # Of a task's message: the job that its sender worked on.
 HEADER = "backup_job"
@@ -28,7 +29,9 @@ def name_job(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callabl
     """Middleware: what is logged meanwhile belongs to the job that an agent's request is about."""
 
     def respond(request: HttpRequest) -> HttpResponseBase:
-        with about_job(job_in(request.path)):
+        job = job_in(request.path)
+        with about_job(job):
+            note(JOB, job)
             return get_response(request)
 
     return respond

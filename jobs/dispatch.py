@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from backupcenter.logs import about_job
 from jobs.commands import needed_protocol
 from jobs.fitting import quota_problem
 from jobs.models import BackupPlan
@@ -99,7 +100,9 @@ def publish(records: Iterable[JobRecord]) -> int:
     for record in records:
         if record.client is None:
             continue
-        if not send(RUN_JOB, [{"job": record.job, "attempt": record.attempt}], record.client.queue):
+        with about_job(record.job):
+            is_sent = send(RUN_JOB, [{"job": record.job, "attempt": record.attempt}], record.client.queue)
+        if not is_sent:
             break
         published.setdefault(type(record), []).append(record.pk)
     for model, keys in published.items():

@@ -43,7 +43,7 @@ def run_child(job: dict[str, Any], goes_on: Callable[[], bool] = lambda: True) -
         text=True,
         start_new_session=True,
         cwd=settings.BASE_DIR,
-        env={name: value for name, value in os.environ.items() if not name.startswith(("BACKUPCENTER_", "DJANGO_"))},
+        env={name: value for name, value in os.environ.items() if not name.startswith(("BACKUPCENTER_", "DJANGO_", "OTEL_"))},
     )
     assert child.stdin is not None
     done = Done()

@@ -22,6 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import override
 
 from backupcenter.api.exceptions import Conflict
+from backupcenter.tracing import note
 from engine.backends.patience import Patience
 from engine.commands.check import check
 from engine.commands.forget import forget
@@ -70,6 +71,7 @@ def run_maintenance(number: int, attempt: int) -> None:
     """Do the queued run of this primary key, unless it has been done, or begun by another worker."""
     if not _begin(number, attempt):
         return
+    note("backup.maintenance_id", number)
     run = MaintenanceRun.objects.select_related("repository__tenant__endpoint").get(pk=number)
     log.info("maintenance=%d kind=%s repository=%d attempt=%d started", number, run.kind, run.repository_id, attempt)
     with _Lease(number, attempt):

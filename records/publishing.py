@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from backupcenter.tracing import sending
 from records.models import MaintenanceRun, State
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,9 @@ BUSY_FACTOR = 20
 def send(task: str, arguments: list[object], queue: str) -> bool:
     """Put a task on a queue; False: the broker does not answer."""
     try:
-        current_app.send_task(task, args=arguments, queue=queue, retry=True, retry_policy=RETRY_POLICY, ignore_result=True)
+        with sending(task) as headers:
+            options = {"queue": queue, "headers": headers, "ignore_result": True}
+            current_app.send_task(task, args=arguments, retry=True, retry_policy=RETRY_POLICY, **options)
     except (OperationalError, OSError) as error:
         log.warning("task=%s %s waits: the broker does not answer (%s)", task, arguments, type(error).__name__)
         return False

@@ -64,6 +64,8 @@ def test_the_wheel_has_a_command_that_joins_and_nothing_of_the_server(host: Path
     assert (checked.returncode, found["broker"][0]) == (1, "failed")
     find = f"import importlib.util; print([name for name in {SERVER_ONLY} if importlib.util.find_spec(name)])"
     assert run(host / "bin" / "python", "-c", find, cwd=tmp_path).stdout == "[]\n"
+    extras = "from importlib.metadata import metadata; print(metadata('backupcenter-agent').get_all('Provides-Extra'))"
+    assert run(host / "bin" / "python", "-c", extras, cwd=tmp_path).stdout == "['tracing']\n"
 
 
 def test_the_installed_agent_runs_the_engine_whatever_lies_where_it_was_started(
