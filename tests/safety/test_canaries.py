@@ -21,6 +21,7 @@ from accounts.models import password_digest
 from tests.safety.routes import PAGES
 from tests.safety.watching import Watcher, redis_content
 from tests.services.ceph import CephGateway
+from tests.services.collector import collector
 from tests.services.ports import wait_until
 from tests.system.operating import FAILED, LOOPBACK_IPV4, SUCCESS, Operator, Record
 from tests.system.processes import Installation, installation
@@ -210,7 +211,9 @@ class Story:
 @pytest.fixture(scope="module")
 def traces(ceph_endpoint: CephGateway) -> Iterator[Traces]:
     kept = Traces()
-    with installation(SECRET_KEY=SECRET_KEY, ENCRYPTION_KEYS=ENCRYPTION_KEY) as center:
+    with collector() as collected, installation(SECRET_KEY=SECRET_KEY, ENCRYPTION_KEYS=ENCRYPTION_KEY) as center:
+        for environment in (center.environment, center.agent_environment):
+            environment |= collected.environment
         kept.secrets |= {"secret key": SECRET_KEY, "encryption key": ENCRYPTION_KEY, "broker's password": center.redis_password}
         kept.secrets |= {"administrator's password": "correct horse battery", "wrong password": WRONG_PASSWORD}
         center.redis()
@@ -230,6 +233,7 @@ def traces(ceph_endpoint: CephGateway) -> Iterator[Traces]:
             "arguments of processes": b"\n".join(watcher.arguments).decode("utf-8", "replace"),
             "environments of agent and engine": b"\n".join(watcher.environments).decode("utf-8", "replace"),
             "event stream": b"".join(watcher.frames).decode(),
+            "traces": "\n".join(collected.raw),
             "database": "\n".join(sqlite3.connect(center.directory / "center.sqlite3").iterdump()),
             "restored files": _content_of(story.restored),
             "repository": _content_of(center.directory / "store"),
@@ -250,6 +254,7 @@ PLACES = {
     "arguments of processes": "agent.child",
     "environments of agent and engine": "PATH=",
     "event stream": "plan-ceph",
+    "traces": "backup-1",
     "database": "INSERT INTO",
     "restored files": "nothing secret",
     "repository": "config",

@@ -32,7 +32,8 @@ class Watcher:
     @contextlib.contextmanager
     def watch(self, token: str) -> Iterator[None]:
         """`token`: of the API, with which to listen to events."""
-        connection = redis.Redis.from_url(self._center.redis_url)
+        # A program may start for longer than the client would wait for the next command.
+        connection = redis.Redis.from_url(self._center.redis_url, socket_timeout=None)
         with connection.monitor() as monitor, self._listen(token) as stream:
             threads = [
                 threading.Thread(target=target, args=arguments, daemon=True)
