@@ -11,7 +11,9 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +22,7 @@ from agent.drilling import drill
 from agent.hooks import command_record
 from engine.archiver.streams import Stream
 from engine.backends import Credentials, open_store
-from engine.commands.backup import backup
+from engine.commands.backup import AUTO_PARENT, backup
 from engine.commands.restore import restore
 from engine.commands.restore_preview import ACTIONS, PlannedChange, preview_restore
 from engine.errors import Cancelled, EngineError
@@ -116,8 +118,9 @@ def run(specification: dict[str, Any], out: _Out, cancel: threading.Event) -> di
         out.say("derived", keys={origin: derived[origin] for origin in new})
     try:
         if specification["kind"] == "backup":
-            streams = [_stream(each, out) for each in specification.get("sources", [])]
-            return _back_up(repository, specification["backup"], streams, out, cancel)
+            with ExitStack() as files:
+                streams = [_stream(each, out, files) for each in specification.get("sources", [])]
+                return _back_up(repository, specification["backup"], streams, out, cancel)
         return _recover(repository, specification["recovery"], out, cancel)
     finally:
         repository.close()
@@ -131,8 +134,16 @@ def _store(place: dict[str, Any], credentials: Credentials | None) -> Store:
     return open_store(place["location"], credentials=credentials, trust=Trust(authorities))
 
 
-def _stream(source: dict[str, Any], out: _Out) -> Stream:
-    """Return what the agent has found to be allowed (`agent.sources.StreamSource`), as the engine takes it."""
+def _stream(source: dict[str, Any], out: _Out, files: ExitStack) -> Stream:
+    """Return what the agent has found to be allowed (`agent.sources.StreamSource`), as the engine takes it.
+
+    The server has `content` instead of a command, a text that is kept in one of `files` for as long as it is read.
+    """
+    if "content" in source:
+        file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 -- `files` closes it
+        file.write(source["content"].encode())
+        file.seek(0)
+        return Stream(os.fsencode(source["path"]), descriptor=file.fileno())
 
     def tell(status: int, duration_s: float, output: str) -> None:
         out.say("command", record=command_record("stream", source["label"], status, duration_s, output))
@@ -158,10 +169,11 @@ def _back_up(
         host=wanted["host"],
         tags=wanted["tags"],
         time=datetime.fromtimestamp(wanted["time"], UTC),
+        parent=wanted.get("parent", AUTO_PARENT),
         on_progress=out.progress,
         on_unreadable=out.unreadable,
         cancel=cancel,
-        retry_lock_s=LOCK_WAIT_S,
+        retry_lock_s=wanted.get("lock_wait_s", LOCK_WAIT_S),
     )
     return asdict(summary)
 

@@ -337,6 +337,7 @@ CELERY_BEAT_SCHEDULE = {
     "tenants": {"task": "storage.refresh_tenants", "schedule": 600.0, "options": {"expires": 600}},
     "notifications": {"task": "records.notify", "schedule": 5.0, "options": {"expires": 10}},
     "own backup": {"task": "jobs.back_up_server", "schedule": 600.0, "options": {"expires": 600}},
+    "plans' definitions": {"task": "jobs.keep_plans", "schedule": 300.0, "options": {"expires": 300}},
     "pings": {"task": "jobs.ping", "schedule": 5.0, "options": {"expires": 10}},
     "staleness": {"task": "jobs.watch_staleness", "schedule": 300.0, "options": {"expires": 300}},
     "verification": {"task": "records.verify", "schedule": 60.0, "options": {"expires": 60}},

@@ -7,6 +7,7 @@ class JobsConfig(AppConfig):
     verbose_name = _("backups")
 
     def ready(self) -> None:
-        # They connect a receiver, and do the backups of the database.
+        # They connect a receiver, and do the backups of the database and of plans' definitions.
         from jobs import pinging  # noqa: F401
+        from jobs.definitions import keeping as _keeping  # noqa: F401
         from jobs.ownbackup import keeping  # noqa: F401

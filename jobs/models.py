@@ -259,7 +259,7 @@ class AuditReport(models.Model):
 
 
 class SigningKey(models.Model):
-    """The one key that reports are signed with: Ed25519, both halves 32 bytes in base64."""
+    """The one key that reports and plans' definitions are signed with: Ed25519, both halves 32 bytes in base64."""
 
     private_key = EncryptedTextField()
     public_key = models.CharField(max_length=64)
@@ -275,6 +275,21 @@ class OwnBackup(models.Model):
     class Meta:
         verbose_name = _("backup of the server's database")
         verbose_name_plural = _("backups of the server's database")
+
+    def __str__(self) -> str:
+        return str(self.repository)
+
+
+class KeptPlans(models.Model):
+    """What a repository holds of the plans that back up into it (`jobs.definitions`).
+
+    `fingerprint`: of what was written last; `snapshots`: the ids of those that are kept, the oldest first.
+    """
+
+    repository = models.OneToOneField(Repository, models.CASCADE, related_name="kept_plans")
+    fingerprint = models.CharField(max_length=64, blank=True)
+    written_at = models.DateTimeField(null=True)
+    snapshots = models.JSONField(default=list)
 
     def __str__(self) -> str:
         return str(self.repository)

@@ -26,6 +26,7 @@ from clients.models import Client
 from engine.errors import EngineError
 from jobs.models import BackupPlan, MadeKit, OwnBackup, SigningKey
 from jobs.serializers import plan_detail
+from jobs.signing import public_key
 from records.events import emit
 from records.models import Event
 from storage.models import Endpoint, Repository, Tenant
@@ -54,6 +55,8 @@ class Entry:
 
 def make_kit(passphrase: str) -> str:
     """Return the page (HTML), with what the server knows now, and remember that it was made."""
+    # Drawn now if there is none yet: with it one knows that definitions in repositories are the server's.
+    public_key()
     content = _describe()
     MadeKit.objects.create(fingerprint=_fingerprint(content))
     rows = content["repositories"]

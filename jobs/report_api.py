@@ -15,8 +15,9 @@ from rest_framework.views import APIView
 from accounts.models import User
 from backupcenter.api.fields import UnixTimeField
 from jobs.auditreport.reporting import language_of, parse_month, signed_report
-from jobs.auditreport.signing import fingerprint, public_key
+from jobs.auditreport.signing import fingerprint
 from jobs.models import AuditReport
+from jobs.signing import public_key
 
 MONTH = OpenApiParameter("month", str, OpenApiParameter.PATH, description="A month like 2026-11.")
 LANGUAGE = OpenApiParameter("lang", str, enum=["en", "zh-hans"], description="The language (default: the server's).")

@@ -3,6 +3,7 @@
 from celery import shared_task
 
 from jobs.auditreport.reporting import make_due_report
+from jobs.definitions.keeping import request_changed_plans
 from jobs.drills import request_due_drills
 from jobs.models import BackupPlan
 from jobs.offering import offer_jobs
@@ -32,6 +33,11 @@ def watch_task() -> None:
 @shared_task(name="jobs.back_up_server")
 def back_up_server() -> None:
     request_due_backup()
+
+
+@shared_task(name="jobs.keep_plans")
+def keep_plans() -> None:
+    request_changed_plans()
 
 
 @shared_task(name="jobs.ping")

@@ -8,7 +8,7 @@ whose snapshot somebody else removed says so, and cannot be restored any more. A
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from typing import Any
@@ -44,6 +44,8 @@ CREATED_AT_ONCE = 500
 NAMED = 20
 
 Details = Mapping[UUID, dict[str, Any]]
+# Who knows of snapshots in a repository that are the server's own: they need not be read to see that.
+OWN_SNAPSHOTS: list[Callable[[Repository], set[str]]] = []
 
 
 @dataclass(slots=True)
@@ -107,7 +109,8 @@ def sync_records(repository: Repository, *, client: Client | None = None, detail
         present = {name for name, _size in store.list(FileKind.SNAPSHOTS)}
         found.vanished = [pk for name, pk in expected.items() if name not in present]
         found.returned = [pk for name, pk in missing_before.items() if name in present]
-        unknown = present - _known(repository) - _being_forgotten(repository)
+        ours = set[str]().union(*(snapshots_of(repository) for snapshots_of in OWN_SNAPSHOTS))
+        unknown = present - _known(repository) - _being_forgotten(repository) - ours
         if unknown:
             opened = open_with(store, repository)
             snapshots = [*_load(opened, unknown, found.unreadable)]

@@ -305,6 +305,7 @@ class MaintenanceRun(models.Model):
         DRILL = "drill", _("restore drill")
         MAINTENANCE = "maintenance", _("maintenance")
         OWN_BACKUP = "own-backup", _("backup of the server's database")
+        PLANS = "plans", _("backup of the plans' definitions")
 
     repository = models.ForeignKey(Repository, models.CASCADE, related_name="maintenance", verbose_name=_("repository"))
     kind = models.CharField(_("kind"), max_length=16, choices=Kind.choices)

@@ -19,7 +19,7 @@ from backupcenter.navigation import NAVIGATION
 from clients.models import AgentLogin, PendingCutOff
 from engine.locks import WAITING
 from jobs import planning
-from jobs.models import BackupPlan, FleetDay, MadeKit, Rounds, SigningKey
+from jobs.models import BackupPlan, FleetDay, KeptPlans, MadeKit, Rounds, SigningKey
 from jobs.planning import pause_plan
 from jobs.recovery import request_recovery
 from records.events import emit
@@ -133,8 +133,9 @@ def test_every_model_has_a_page() -> None:
     models = {model for room in ROOMS for model in apps.get_app_config(room).get_models()}
     # Rounds are a lock, with nothing to look at; a verification is on its repository's page, a login on its client's.
     # The days of the fleet are the front page's curve.
-    # Of deleted runs a number is kept, of recovery kits that they were made; the key that signs reports is for nobody to see.
-    without = {Rounds, Verification, AgentLogin, PendingCutOff, DeletedRuns, SigningKey, MadeKit, FleetDay}
+    # Of deleted runs a number is kept, of recovery kits that they were made, of plans' definitions where they are; the key that
+    # signs them and reports is for nobody to see.
+    without = {Rounds, Verification, AgentLogin, PendingCutOff, DeletedRuns, SigningKey, MadeKit, KeptPlans, FleetDay}
     assert models - without <= set(admin.site._registry)
 
 

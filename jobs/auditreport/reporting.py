@@ -11,8 +11,9 @@ from django.utils.translation import gettext as _
 
 from jobs.auditreport.content import bounds, collect
 from jobs.auditreport.rendering import render
-from jobs.auditreport.signing import fingerprint, public_key, sign
+from jobs.auditreport.signing import fingerprint, sign
 from jobs.models import AuditReport
+from jobs.signing import public_key
 from records.events import emit
 from records.models import Event
 

@@ -16,8 +16,9 @@ from django.utils import timezone
 
 from jobs.auditreport.content import collect
 from jobs.auditreport.reporting import make_due_report, parse_month, signed_report
-from jobs.auditreport.signing import SignatureInvalid, fingerprint, public_key, sign, verify
+from jobs.auditreport.signing import SignatureInvalid, fingerprint, sign, verify
 from jobs.models import AuditReport, BackupPlan, SigningKey
+from jobs.signing import public_key
 from jobs.tasks import report as report_task
 from records.deleting import delete_backup_record
 from records.maintenance import request_maintenance

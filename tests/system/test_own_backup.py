@@ -15,7 +15,7 @@ PASSPHRASE = "twelve letters and more"
 FILL = """
 from pathlib import Path
 from accounts.models import AuditEntry, User
-from jobs.auditreport.signing import public_key
+from jobs.signing import public_key
 from storage.models import Endpoint
 from storage.tenants import add_tenant
 from tests.factories import make_plan, make_record
@@ -31,7 +31,7 @@ LOOK = """
 import json
 from django.contrib.auth import authenticate
 from accounts.models import AuditEntry
-from jobs.auditreport.signing import public_key
+from jobs.signing import public_key
 from jobs.models import BackupPlan
 from records.models import BackupRecord
 plan = BackupPlan.objects.get()

@@ -7,7 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from jobs.auditreport.signing import SignatureInvalid, fingerprint, public_key, verify
+from jobs.auditreport.signing import SignatureInvalid, fingerprint, verify
+from jobs.signing import public_key
 
 
 class Command(BaseCommand):
