@@ -338,7 +338,7 @@ def test_the_newest_word_about_a_repository_counts(plan: BackupPlan, tmp_path: P
 
 def test_an_old_word_that_is_shown_again_does_not_count_beside_a_newer(plan: BackupPlan, tmp_path: Path) -> None:
     kit = Kit(tmp_path)
-    (number, old), when = next(describe_plans()), timezone.now() + timedelta(minutes=1)
+    (_number, old), when = next(describe_plans()), timezone.now() + timedelta(minutes=1)
     text = old.encode(plan.repository.repository_id, when)
     change_plan(plan, backup_name="changed since")
     KeptPlans.objects.create(repository=plan.repository, written_at=when)
