@@ -68,6 +68,6 @@ def _begin(moment: datetime) -> None:
     """Have the repositories checked to which a first backup was made."""
     backups = BackupRecord.objects.filter(repository=OuterRef("pk"), state__in=RESTORABLE_STATES).exclude(snapshot="")
     own = MaintenanceRun.objects.filter(repository=OuterRef("pk"), kind=MaintenanceRun.Kind.OWN_BACKUP, state=State.SUCCESS)
-    new = Repository.objects.filter(Exists(backups) | Exists(own), verification=None)
+    new = Repository.objects.filter(Exists(backups) | Exists(own), verification=None).order_by("pk")
     rows = [Verification(repository=repository, begun_at=moment, due_at=moment) for repository in new]
     Verification.objects.bulk_create(rows, ignore_conflicts=True)
