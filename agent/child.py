@@ -22,6 +22,7 @@ from agent.drilling import drill
 from agent.hooks import command_record
 from engine.archiver.streams import Stream
 from engine.backends import Credentials, open_store
+from engine.backends.admission import admitting
 from engine.commands.backup import AUTO_PARENT, backup
 from engine.commands.restore import restore
 from engine.commands.restore_preview import ACTIONS, PlannedChange, preview_restore
@@ -127,11 +128,14 @@ def run(specification: dict[str, Any], out: _Out, cancel: threading.Event) -> di
 
 
 def _store(place: dict[str, Any], credentials: Credentials | None) -> Store:
-    if not (authorities := place.get("authorities")):
-        return open_store(place["location"], credentials=credentials)
+    if not place["location"].startswith("s3:"):
+        return open_store(place["location"])
     from engine.backends.connections import Trust  # imports boto3, which a directory needs none of
 
-    return open_store(place["location"], credentials=credentials, trust=Trust(authorities))
+    # Older servers do not say what they make exceptions for.
+    allowed = place.get("allowed_addresses")
+    trust = Trust(place.get("authorities") or "", None if allowed is None else admitting(allowed))
+    return open_store(place["location"], credentials=credentials, trust=trust)
 
 
 def _stream(source: dict[str, Any], out: _Out, files: ExitStack) -> Stream:

@@ -1,13 +1,11 @@
 """Where an endpoint may lead: which machines the server connects to for a store, and which directories it keeps one in.
 
 Whoever sets an address has the server send requests there, from where it stands in the network ("server-side request forgery").
-So only administrators set it, and what is no place for a store is refused: the metadata services of clouds, which hand out keys
-to whoever asks, with all link-local addresses, and those that belong to no machine. A name counts as what it resolves to, when
-it is saved and again at each connection, by the address that answered: a name may resolve to something else by then.
-Private addresses are where stores usually are, and loopback is where one on the same machine is.
+So only administrators set it, and what is no place for a store is refused (`engine.backends.admission`). A name counts as what it
+resolves to, when it is saved and again at each connection, by the address that answered: a name may resolve to something else by
+then. The engine's own processes, here and on the clients, judge likewise.
 """
 
-import ipaddress
 import socket
 from pathlib import Path
 
@@ -15,22 +13,20 @@ from django.apps import apps
 from django.conf import settings
 from django.db import connection
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from engine.backends.admission import Objection, judge
 from engine.backends.connections import Trust
 from engine.errors import AddressRefused
 from storage.addresses import split_address
 from storage.models import Endpoint
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-# Those that are not link-local: AWS, Google and Oracle, Alibaba and Azure.
-METADATA_ADDRESSES = {
-    ipaddress.ip_address(text) for text in ("fd00:ec2::254", "fd20:ce::254", "192.0.0.192", "100.100.100.200", "168.63.129.16")
-}
 METADATA_NAMES = {"metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"}
-# IPv6 addresses that a gateway translates to the IPv4 address in their last 32 bits (RFC 6052).
-TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
-THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+OBJECTIONS = {
+    Objection.METADATA: gettext_lazy("it is the address of a cloud's metadata service"),
+    Objection.LINK_LOCAL: gettext_lazy("it is a link-local address, where clouds have their metadata services"),
+    Objection.NO_MACHINE: gettext_lazy("it is the address of no single machine"),
+}
 # What is written there would change the system, or is no storage.
 SYSTEM_DIRECTORIES = tuple(map(Path, ("/boot", "/dev", "/etc", "/proc", "/sys")))
 
@@ -49,11 +45,10 @@ def require_admissible(endpoint: Endpoint) -> None:
 
 def admit(address: str) -> None:
     """Raise AddressRefused if the server must not speak to this IP address."""
-    ip = _embedded(ipaddress.ip_address(address.partition("%")[0]))
-    reason = _reason(ip)
-    if reason and not any(ip in network for network in settings.STORE_ADDRESSES_ALLOWED if network.version == ip.version):
+    ip, objection = judge(address, settings.STORE_ADDRESSES_ALLOWED)
+    if objection:
         message = _("No store is spoken to at %(address)s: %(reason)s. BACKUPCENTER_STORE_ADDRESSES_ALLOWED can allow it.")
-        raise AddressRefused(message % {"address": ip, "reason": reason})
+        raise AddressRefused(message % {"address": ip, "reason": OBJECTIONS[objection]})
 
 
 def trust_in(endpoint: Endpoint) -> Trust:
@@ -91,27 +86,3 @@ def resolve(host: str) -> list[str]:
     except (OSError, UnicodeError):
         return []
     return [str(entry[4][0]) for entry in found]
-
-
-def _embedded(ip: IPAddress) -> IPAddress:
-    """Return the IPv4 address that an IPv6 address leads to, if it is made of one."""
-    if isinstance(ip, ipaddress.IPv4Address):
-        return ip
-    if ip in TRANSLATED:
-        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    teredo = ip.teredo[1] if ip.teredo else None
-    return ip.ipv4_mapped or ip.sixtofour or teredo or ip
-
-
-def _reason(ip: IPAddress) -> str:
-    """Return why there can be no store at an address; empty: there can."""
-    if ip in METADATA_ADDRESSES:
-        return _("it is the address of a cloud's metadata service")
-    if ip.is_link_local:
-        return _("it is a link-local address, where clouds have their metadata services")
-    if ip.is_loopback:
-        return ""
-    if ip.is_unspecified or ip.is_multicast or ip.is_reserved or ip in THIS_NETWORK:
-        return _("it is the address of no single machine")
-    return ""
-

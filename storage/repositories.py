@@ -13,6 +13,7 @@ from collections import OrderedDict
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -83,6 +84,7 @@ def repository_access(row: Repository, credentials: Credentials | None) -> dict[
         "access_key": credentials.access_key if credentials else None,
         "secret_key": credentials.secret_key if credentials else None,
         "authorities": row.tenant.endpoint.authorities,
+        "allowed_addresses": [str(network) for network in settings.STORE_ADDRESSES_ALLOWED],
     }
 
 

@@ -77,6 +77,7 @@ def test_a_claim_tells_what_to_do_with_the_keys_and_is_not_kept(agent, record, p
     assert told["repository"] == {
         "location": plan.repository.location, "password": plan.repository.password, "access_key": None, "secret_key": None,
         "authorities": "",
+        "allowed_addresses": [],
     }  # fmt: skip
     assert told["backup"]["include"] == ["/etc"]
     assert told["backup"]["exclude"] == ["/etc/ssl"]

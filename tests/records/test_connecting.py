@@ -25,7 +25,7 @@ FORBIDDEN = "127.0.0.2"
 @pytest.fixture
 def forbidden(monkeypatch) -> Iterator[socket.socket]:
     """Something that listens on this machine, at an address where nobody may be told."""
-    monkeypatch.setattr("storage.admission.METADATA_ADDRESSES", {ipaddress.ip_address(FORBIDDEN)})
+    monkeypatch.setattr("engine.backends.admission.METADATA_ADDRESSES", {ipaddress.ip_address(FORBIDDEN)})
     with socket.create_server((FORBIDDEN, 0)) as listener:
         listener.setblocking(False)
         yield listener

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from django.conf import settings as server
 
+from agent import child
 from engine.backends.patience import Patience
 from engine.errors import AddressRefused
+from engine.store import FileKind
 from storage.admission import admit
 from storage.models import Endpoint, Repository, Tenant
 from storage.probing import check_endpoint
-from storage.repositories import repository_store
+from storage.repositories import repository_access, repository_store
 from storage.tenants import refresh_tenants
 from tests.storage.scripted_store import scripted_store
 
@@ -110,7 +112,7 @@ def test_a_setting_allows_what_would_be_refused(api, settings, resolving):
 def test_a_name_that_leads_elsewhere_once_it_is_saved_is_refused_when_it_is_connected(api, db, resolving, monkeypatch):
     """The name resolves to a harmless address whenever somebody looks, and the connection leads to another."""
     with scripted_store() as store:
-        monkeypatch.setattr("storage.admission.METADATA_ADDRESSES", {ipaddress.ip_address("127.0.0.1")})
+        monkeypatch.setattr("engine.backends.admission.METADATA_ADDRESSES", {ipaddress.ip_address("127.0.0.1")})
         resolving("8.8.8.8")
         port = store.address.rpartition(":")[2]
         assert post(api("administrator"), f"store.example:{port}").status_code == 201
@@ -126,6 +128,23 @@ def test_a_name_that_leads_elsewhere_once_it_is_saved_is_refused_when_it_is_conn
         with pytest.raises(AddressRefused):
             repository.create()
         assert store.requests == []
+
+
+def test_the_engines_own_process_refuses_it_too_and_knows_the_exceptions(db, resolving, monkeypatch, settings):
+    """Which drills, and backs up the server's database."""
+    with scripted_store() as store:
+        monkeypatch.setattr("engine.backends.admission.METADATA_ADDRESSES", {ipaddress.ip_address("127.0.0.1")})
+        port = store.address.rpartition(":")[2]
+        endpoint = Endpoint.objects.create(address=f"store.example:{port}", https=False)
+        tenant = Tenant.objects.create(endpoint=endpoint, username="user", access_key="a", secret_key="s")
+        row = Repository.objects.create(tenant=tenant, bucket="bucket", password="p")
+        resolving("127.0.0.1")
+        with pytest.raises(AddressRefused, match=r"no store is spoken to at 127\.0\.0\.1: it is the address of a cloud's"):
+            child._store(repository_access(row, tenant.credentials), tenant.credentials).get(FileKind.CONFIG, "")
+        assert store.requests == []
+        settings.STORE_ADDRESSES_ALLOWED = [ipaddress.ip_network("127.0.0.0/8")]
+        child._store(repository_access(row, tenant.credentials), tenant.credentials).get(FileKind.CONFIG, "")
+        assert store.requests != []
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
