@@ -20,6 +20,7 @@ from django.db.models import Q
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import APIException
 
+from backupcenter.api.reading import validated
 from clients.models import Client
 from engine.errors import EngineError
 from jobs.definitions.reading import Found, find_definitions
@@ -28,7 +29,7 @@ from jobs.planning import check_plan
 from jobs.recoverykit import ENDPOINT_FIELDS, TENANT_FIELDS
 from jobs.scheduling import set_next_fire
 from jobs.serializers import PlanFieldsSerializer, plan_detail
-from jobs.showing import show_plan
+from jobs.showing import show_new_plans
 from records.adopting import Comparison, sync_records
 from storage.models import Endpoint, Repository, Tenant
 
@@ -143,8 +144,10 @@ def _plans(content: dict[str, Any], places: dict[str, Repository], made: Rebuilt
             told_clients += [(time, row) for row in definitions.clients]
             told_plans[location] = definitions.plans
     clients = _clients(told_clients, made)
+    plans: list[BackupPlan] = []
     for location, details in told_plans.items():
-        made.plans[location] = [_outcome(detail, places[location], clients) for detail in details]
+        made.plans[location] = [_outcome(detail, places[location], clients, plans) for detail in details]
+    show_new_plans(plans)
 
 
 def _clients(told: list[tuple[datetime, dict[str, Any]]], made: Rebuilt) -> dict[int, Client | _CannotMake]:
@@ -184,37 +187,39 @@ def _count_on(model: type[Client]) -> None:
             cursor.execute(statement)
 
 
-def _outcome(detail: dict[str, Any], repository: Repository, clients: dict[int, Client | _CannotMake]) -> PlanOutcome:
-    """Make a plan, unless it is there; return what became of it."""
+def _outcome(
+    detail: dict[str, Any], repository: Repository, clients: dict[int, Client | _CannotMake], made: list[BackupPlan]
+) -> PlanOutcome:
+    """Make a plan, unless it is there, and add it to those that were made; return what became of it."""
     told: dict[str, Any] = {"uuid": str(detail.get("uuid")), "name": str(detail.get("backup_name"))}
     try:
         with transaction.atomic():
-            outcome = Outcome.MADE if _make_plan(detail, repository, clients) else Outcome.PRESENT
+            plan = _make_plan(detail, repository, clients)
     except (ValidationError, APIException, _CannotMake) as error:
         return PlanOutcome(**told, outcome=Outcome.REFUSED, reason=_sentence(error))
     except (DatabaseError, KeyError, TypeError, ValueError) as error:
         return PlanOutcome(**told, outcome=Outcome.REFUSED, reason=f"{type(error).__name__}: {error}")
-    return PlanOutcome(**told, outcome=outcome, was_paused=bool(detail.get("paused")))
+    if plan is None:
+        return PlanOutcome(**told, outcome=Outcome.PRESENT)
+    made.append(plan)
+    return PlanOutcome(**told, outcome=Outcome.MADE, was_paused=bool(detail.get("paused")))
 
 
-def _make_plan(detail: dict[str, Any], repository: Repository, clients: dict[int, Client | _CannotMake]) -> bool:
-    """Make a plan, paused; False: it is there already. Raises ValidationError and others for one that makes no sense."""
+def _make_plan(detail: dict[str, Any], repository: Repository, clients: dict[int, Client | _CannotMake]) -> BackupPlan | None:
+    """Make a plan, paused; None: it is there already. Raises ValidationError and others for one that makes no sense."""
     number = uuid.UUID(detail["uuid"])
     if BackupPlan.objects.filter(uuid=number).exists():
-        return False
+        return None
     # The kit has the client as the API shows it, a repository its number.
     client = clients[detail["client"]["id"] if isinstance(detail["client"], dict) else detail["client"]]
     if isinstance(client, _CannotMake):
         raise client
-    form = PlanFieldsSerializer(data=detail)
-    form.is_valid(raise_exception=True)
     place = {"client": client, "tenant": repository.tenant, "repository": repository, "bucket": repository.bucket}
-    plan = BackupPlan(uuid=number, paused=True, **place, **form.validated_data)
+    plan = BackupPlan(uuid=number, paused=True, **place, **validated(PlanFieldsSerializer, detail))
     check_plan(plan)
     set_next_fire(plan)
     plan.save()
-    show_plan(plan)
-    return True
+    return plan
 
 
 def _sentence(error: Exception) -> str:

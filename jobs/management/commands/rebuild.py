@@ -50,6 +50,6 @@ class Command(BaseCommand):
             for snapshot, reason in found.refused:
                 self.stderr.write(f"  definitions in snapshot {snapshot[:8]} are refused: {reason}")
         for plan in made.plans[location]:
-            paused = ", was paused before" if plan.was_paused and plan.outcome == Outcome.MADE else ""
+            paused = ", was paused before" if plan.was_paused else ""
             line = f"  {plan.name} ({plan.uuid}): {plan.outcome}{paused}"
             (self.stderr if plan.reason else self.stdout).write(f"{line}: {plan.reason}" if plan.reason else line)
