@@ -23,7 +23,7 @@ from jobs.definitions.describing import PATH, PLAN_FIELDS, SIGNATURE_PATH, TAG, 
 from jobs.definitions.keeping import KEPT, changed_repositories, request_changed_plans
 from jobs.definitions.reading import find_definitions
 from jobs.models import BackupPlan, KeptPlans, PlanPing, SigningKey
-from jobs.planning import change_plan, delete_plan, pause_plan
+from jobs.planning import change_plan, create_plan, delete_plan, pause_plan
 from jobs.recoverykit import make_kit, open_kit
 from jobs.signing import public_key
 from jobs.tasks import keep_plans
@@ -32,7 +32,8 @@ from records.maintenance import run_maintenance
 from records.models import BackupRecord, Event, MaintenanceRun, State
 from storage.models import Endpoint, Repository, Tenant
 from storage.repositories import open_with, repository_store
-from tests.factories import make_client, make_plan
+from storage.tenants import add_tenant
+from tests.factories import START, make_client, make_plan
 
 pytestmark = pytest.mark.django_db
 Kind = MaintenanceRun.Kind
@@ -318,6 +319,40 @@ def test_plans_younger_than_the_kit_come_back_with_their_records(plan: BackupPla
     kit.rebuild()
     assert kit.said.count("there already") == 2
     assert BackupPlan.objects.count() == BackupRecord.objects.count() == 2
+
+
+def test_plans_younger_than_a_backup_of_the_database_come_back_beside_it(plan: BackupPlan, tmp_path: Path) -> None:
+    kit = Kit(tmp_path)
+    write()
+    then = KeptPlans.objects.values().get()
+    younger = make_plan(tmp_path / "store", plan.client, backup_name="younger")
+    write()
+    delete_plan(younger)
+    KeptPlans.objects.update(**then)
+    kit.rebuild()
+    assert f"nightly ({plan.uuid}): there already" in kit.said
+    assert f"younger ({younger.uuid}): made" in kit.said
+    assert not BackupPlan.objects.get(pk=plan.pk).paused
+    assert write()[0].result["plans"] == 2
+
+
+@pytest.mark.ceph
+@pytest.mark.django_db(transaction=True)
+def test_of_an_object_store_plans_come_back_too_and_old_definitions_go(tmp_path: Path, ceph_endpoint) -> None:
+    endpoint = Endpoint.objects.create(address=ceph_endpoint.address, https=False, type=0)
+    tenant = add_tenant(endpoint, *ceph_endpoint.make_user(f"definitions-{os.getpid()}"))
+    plan = create_plan(
+        client=make_client(), tenant=tenant, bucket=f"definitions-{os.getpid()}", backup_name="p", start_time=START,
+        cron_expression="0 0 3 * * ?", backup_data=json.dumps({"include": ["etc"]}),
+    )  # fmt: skip
+    kit = Kit(tmp_path)
+    for number in range(KEPT + 1):
+        change_plan(plan, backup_name=f"name {number}")
+        assert [run.state for run in write()] == [State.SUCCESS] * (2 if number == KEPT else 1)
+    assert len(ours(plan.repository)) == KEPT
+    forget_everything()
+    kit.rebuild()
+    assert BackupPlan.objects.get().backup_name == f"name {KEPT}"
 
 
 def test_the_newest_word_about_a_repository_counts(plan: BackupPlan, tmp_path: Path) -> None:
