@@ -193,6 +193,12 @@ class JoinTokenAdmin(ModelAdmin):
     readonly_fields = ["created_by", "created_at", "expires_at", "used_at"]
     autocomplete_fields = ["client"]
 
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        field = super().formfield_for_foreignkey(db_field, request, **options)
+        if field is not None and db_field.name == "client":
+            field.help_text = _("Empty: for a host that is new here. To give a client another agent takes a token for that client.")
+        return field
+
     def save_model(self, request: HttpRequest, obj: JoinToken, form: Any, change: bool) -> None:
         row, token = JoinToken.issue(obj.client, created_by=request.user.get_username())
         # What the page reports on is the row that was stored.

@@ -7,6 +7,7 @@ from hashlib import sha256
 from urllib.parse import urlsplit
 
 import pytest
+from django.urls import reverse
 from django.utils import timezone
 
 from agent.__main__ import parse_arguments
@@ -97,6 +98,15 @@ def test_of_two_hosts_behind_one_address_the_second_does_not_become_the_first(ap
     # What the answer says to do.
     second = Client.objects.create(ipv4=2, hostname="host2")
     assert join(api, JoinToken.issue(second)[1], ipv4=None, hostname="host2").json()["client"]["id"] == second.pk
+
+
+def test_of_two_new_hosts_that_join_at_once_with_one_address_one_is_told_so(api, client_row, monkeypatch) -> None:
+    """The other is stored between the look for its address and the storing of this one."""
+    monkeypatch.setattr("clients.joining._client_at", lambda hostname, ipv4, ipv6: Client(hostname=hostname, ipv4=ipv4))
+    row, token = JoinToken.issue()
+    assert join(api, token, ipv4=7).status_code == 409
+    row.refresh_from_db()
+    assert (row.used_at, Client.objects.count()) == (None, 1)
 
 
 @pytest.mark.parametrize("was", ["joined", "heard of", "cut off"])
@@ -276,3 +286,8 @@ def test_what_an_agent_says_of_its_system_is_cut_and_made_storable_but_not_refus
     assert joined.post("/api/agent/heartbeat", body, content_type="application/json").status_code == 200
     client_row.refresh_from_db()
     assert (client_row.version, client_row.os) == ("x" * 64, ("Debian?" + "x" * 300)[:255])
+
+
+def test_the_console_says_whom_a_token_without_a_client_is_for(account, client, db) -> None:
+    client.force_login(account("administrator"))
+    assert "for a host that is new here" in client.get(reverse("admin:clients_jointoken_add")).content.decode()
