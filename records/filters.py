@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
-from django.db.models import QuerySet
+from django.db.models import QuerySet, TextField
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast
 from django.utils.translation import gettext_lazy as _
 from django_filters import rest_framework as filters
 
@@ -81,4 +83,5 @@ class RecoveryRecordFilter(RecordFilter):
 
     def by_backup(self, rows: QuerySet[Any], name: str, value: Any) -> QuerySet[Any]:
         # Not by the backup record, which may have been deleted.
-        return rows.filter(backup_record_detail__backup_detail__uuid=str(value))
+        plan = Cast(KT("backup_record_detail__backup_detail__uuid"), TextField())
+        return rows.alias(restored_plan=plan).filter(restored_plan=str(value))

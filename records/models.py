@@ -10,6 +10,7 @@ from typing import ClassVar, Generic, TypeVar
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.fields.json import KT
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
@@ -225,6 +226,7 @@ class RecoveryRecord(JobRecord):
             models.Index(fields=["client", "-id"], name="recovery_by_client"),
             models.Index(fields=["queued_at"], name="recovery_by_time"),
             models.Index(fields=["state"], name="recovery_at_work", condition=Q(state__in=[1, 2])),
+            models.Index(KT("backup_record_detail__backup_detail__uuid"), models.F("id").desc(), name="recovery_by_plan"),
         ]
 
     def __str__(self) -> str:
