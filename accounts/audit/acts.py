@@ -58,7 +58,8 @@ class Act:
             address=self.address,
             via=self.via,
             action=self.action[:150],
-            path=self.path[:500],
+            # PostgreSQL has no NUL, and who asks for one is not to be left out.
+            path=self.path.replace("\0", "%00")[:500],
             outcome=outcome,
             status=status,
             touched=self.objects,

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.conf import settings
@@ -25,9 +24,11 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+# It opens connections of its own.
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("since", [-HOUR, HOUR], ids=["forward", "back"])
 def test_a_step_of_the_clock_has_every_chore_run_at_most_once_and_none_wait_for_another(
-    db: Any, monkeypatch: pytest.MonkeyPatch, sent: list[str], since: timedelta
+    monkeypatch: pytest.MonkeyPatch, sent: list[str], since: timedelta
 ) -> None:
     Scheduler(app=app)
     PeriodicTask.objects.update(last_run_at=timezone.now() + since)
