@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import django
+from psycopg import sql
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -204,7 +205,8 @@ def _with_defaults(*models: type[Model]) -> Iterator[None]:
         for model, field in fields:
             value = field.get_db_prep_save(field.get_default(), connection)
             table, column = model._meta.db_table, field.column
-            cursor.execute(f'ALTER TABLE "{table}" ALTER COLUMN "{column}" SET DEFAULT {cursor.mogrify("%s", [value])}')
+            default = sql.Literal(value).as_string(cursor.connection)
+            cursor.execute(f'ALTER TABLE "{table}" ALTER COLUMN "{column}" SET DEFAULT {default}')
         yield
         for model, field in fields:
             cursor.execute(f'ALTER TABLE "{model._meta.db_table}" ALTER COLUMN "{field.column}" DROP DEFAULT')
