@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=120)
 RENEW_EVERY_S = 15.0
 PERSIST_EVERY_S = 1.0
+LOOK_EVERY_S = 1.0
 # A repository that is in use is looked at again after so long.
 LOCKED_PAUSE = timedelta(seconds=60)
 STORE_PAUSE = timedelta(minutes=15)
@@ -92,6 +93,19 @@ def run_maintenance(number: int, attempt: int) -> None:
         if result.get("problems"):
             state, error = State.FAILED, str(result["problems"][0])
         _persist(lambda: _finish(run, state, result, error))
+
+
+def finish_here(run: MaintenanceRun) -> MaintenanceRun:
+    """Do a queued run in this process, or wait for whoever does it, and return it: over, or queued if it has to wait."""
+    while True:
+        # Nobody else might: the server need not run.
+        lose_expired_runs()
+        run.refresh_from_db()
+        run_maintenance(run.pk, run.attempt)
+        run.refresh_from_db()
+        if run.state != State.RUNNING:
+            return run
+        time.sleep(LOOK_EVERY_S)
 
 
 def cancel_run(run: MaintenanceRun) -> None:

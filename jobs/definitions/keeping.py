@@ -17,7 +17,7 @@ from jobs.models import KeptPlans
 from jobs.signing import public_key
 from records.adopting import OWN_SNAPSHOTS
 from records.enginechild import run_child
-from records.maintenance import WORK, is_wanted, request_maintenance
+from records.maintenance import WORK, finish_here, is_wanted, request_maintenance
 from records.models import ACTIVE_STATES, MaintenanceRun, State
 from storage.models import Repository
 from storage.repositories import repository_access
@@ -51,6 +51,12 @@ def request_writing(repository: Repository) -> MaintenanceRun:
     """Queue the writing of a repository's plans, which changes nothing if it has them as they are."""
     # That it went well is no news.
     return request_maintenance(repository, MaintenanceRun.Kind.PLANS, {"in_turn": True})
+
+
+def write_here(repository: Repository) -> MaintenanceRun:
+    """Write a repository's plans in this process, or wait for whoever does; return the run: over, or queued if it has to wait."""
+    runs = MaintenanceRun.objects.filter(kind=MaintenanceRun.Kind.PLANS, repository=repository, state__in=ACTIVE_STATES)
+    return finish_here(runs.first() or request_writing(repository))
 
 
 def changed_repositories() -> list[int]:

@@ -7,7 +7,6 @@ Its snapshots carry a tag of the server's, so that none becomes the record of a 
 import contextlib
 import logging
 import socket
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,7 +25,7 @@ from jobs.models import OwnBackup
 from jobs.ownbackup.dumping import dump_source
 from records.adopting import SERVER_TAG
 from records.enginechild import run_child
-from records.maintenance import WORK, lose_expired_runs, request_maintenance, run_maintenance
+from records.maintenance import WORK, finish_here, request_maintenance
 from records.models import ACTIVE_STATES, MaintenanceRun, State
 from storage.models import Tenant
 from storage.repositories import ensure_repository, open_with, repository_access, repository_store
@@ -41,7 +40,6 @@ EVERY = timedelta(days=1)
 TRY_AGAIN_AFTER = timedelta(hours=1)
 # Without one for so long somebody is to look.
 OVERDUE = timedelta(hours=36)
-LOOK_EVERY_S = 1.0
 KEPT = KeepPolicy(daily=7, weekly=4, monthly=12)
 OURS = SnapshotFilter(tags=((TAG,),))
 
@@ -75,20 +73,8 @@ def back_up_here() -> MaintenanceRun:
     begun = _runs().filter(state__in=ACTIVE_STATES).first()
     if begun and begun.state == State.RUNNING:
         log.info("maintenance=%d is under way already, and is waited for", begun.pk)
-    run = _brought_to_an_end(begun) if begun else None
-    return run if run and run.state != State.LOST else _brought_to_an_end(back_up_now())
-
-
-def _brought_to_an_end(run: MaintenanceRun) -> MaintenanceRun:
-    while True:
-        # Nobody else might: the server need not run.
-        lose_expired_runs()
-        run.refresh_from_db()
-        run_maintenance(run.pk, run.attempt)
-        run.refresh_from_db()
-        if run.state != State.RUNNING:
-            return run
-        time.sleep(LOOK_EVERY_S)
+    run = finish_here(begun) if begun else None
+    return run if run and run.state != State.LOST else finish_here(back_up_now())
 
 
 def request_due_backup(now: datetime | None = None) -> bool:

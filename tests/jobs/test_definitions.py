@@ -283,7 +283,9 @@ def test_the_command_writes_what_has_changed(plan: BackupPlan) -> None:
     assert said() == f"{plan.repository.location}: 1 plans\n"
     assert said() == ""
     change_plan(plan, backup_name="another")
+    request_changed_plans()
     assert "1 plans" in said(plan.repository.location)
+    assert not MaintenanceRun.objects.exclude(state=State.SUCCESS).exists(), "what was queued is what the command does"
     with pytest.raises(CommandError, match="no repository at /nowhere"):
         said("/nowhere")
 

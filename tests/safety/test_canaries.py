@@ -56,6 +56,20 @@ def _forms(secret: str) -> set[str]:
     return {secret, quote(secret, safe=""), raw.hex(), *encoded}
 
 
+# As whoever has a repository's password reads them.
+DEFINITIONS = """
+from engine.commands.dump import dump_file
+from jobs.definitions.describing import PATH, SIGNATURE_PATH
+from jobs.models import KeptPlans
+from storage.repositories import open_repository
+for kept in KeptPlans.objects.all():
+    repository = open_repository(kept.repository)
+    repository.load_index()
+    for path in (PATH, SIGNATURE_PATH):
+        print(b"".join(dump_file(repository, kept.snapshots[-1], path.encode())).decode())
+"""
+
+
 class Story:
     """An installation that does everything which it can do, once."""
 
@@ -92,8 +106,15 @@ class Story:
         self.join(administrator)
         good = self.back_up_and_restore()
         self.fail_with_wrong_keys(good)
+        self.center.run_python("from jobs.definitions.keeping import request_changed_plans; request_changed_plans()")
         for who, token in tokens.items():
             self.read_everything(who, token, good)
+
+    def definitions(self) -> str:
+        """Return what the maintenance worker has written of the plans."""
+        changed = "from jobs.definitions.keeping import changed_repositories; print(changed_repositories())"
+        wait_until(lambda: self.center.run_python(changed).strip() == "[]", "the plans to be written", 120)
+        return self.center.run_python(DEFINITIONS)
 
     def log_in(self, role: str, method: str) -> str:
         data = {"username": role, "password": self.traces.secrets[f"{role}'s digest"]}
@@ -237,6 +258,7 @@ def traces(ceph_endpoint: CephGateway) -> Iterator[Traces]:
             "database": "\n".join(sqlite3.connect(center.directory / "center.sqlite3").iterdump()),
             "restored files": _content_of(story.restored),
             "repository": _content_of(center.directory / "store"),
+            "definitions of plans": story.definitions(),
             "agent's outbox and leftovers": _content_of(center.directory / "agent", lambda path: path.suffix != ".json"),
         }
         yield kept
@@ -258,6 +280,7 @@ PLACES = {
     "database": "INSERT INTO",
     "restored files": "nothing secret",
     "repository": "config",
+    "definitions of plans": "plan-ceph",
     "agent's outbox and leftovers": "",
 }
 

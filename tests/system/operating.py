@@ -144,4 +144,6 @@ class Operator:
         return done.stdout
 
     def snapshots(self) -> list[Record]:
-        return list(json.loads(self.restic("snapshots", "--json")))
+        """Return what agents saved; the server keeps snapshots of its own beside."""
+        found = json.loads(self.restic("snapshots", "--json"))
+        return [each for each in found if not any(tag.startswith("backupcenter-") for tag in each.get("tags", []))]

@@ -4,8 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from jobs.definitions.keeping import changed_repositories, request_writing
-from records.maintenance import run_maintenance
+from jobs.definitions.keeping import changed_repositories, write_here
 from records.models import State
 from storage.models import Repository
 
@@ -26,9 +25,7 @@ class Command(BaseCommand):
         for row in rows:
             if row.pk not in changed or (wanted and row.location not in wanted):
                 continue
-            run = request_writing(row)
-            run_maintenance(run.pk, run.attempt)
-            run.refresh_from_db()
+            run = write_here(row)
             if run.state == State.SUCCESS:
                 self.stdout.write(f"{row.location}: {run.result['plans']} plans")
             else:
