@@ -34,7 +34,9 @@ LOOK = "agent.look"
 JOBS_AT_ONCE = 2
 # One thread more, so that a look at the host need not wait for a backup.
 THREADS = JOBS_AT_ONCE + 1
+# Unless the server says otherwise, within these bounds.
 HEARTBEAT_EVERY_S = 15.0
+SOONEST_BEAT_S, LATEST_BEAT_S = 1.0, 300.0
 # Often enough to be seen by the server as being there.
 UNSUPPORTED_BEAT_EVERY_S = 45.0
 STEP_S = 5.0
@@ -124,9 +126,11 @@ def beat(center: Center, login: Login, ended: threading.Event) -> None:
         pause_s = HEARTBEAT_EVERY_S
         try:
             is_refused, login.is_refused = login.is_refused, False
-            login_due = center.heartbeat(running_jobs(), started=is_new, broker_refused=is_refused)
+            seen = center.heartbeat(running_jobs(), started=is_new, broker_refused=is_refused)
             is_new = False
-            if login_due:
+            if seen.every_s:
+                pause_s = min(max(seen.every_s, SOONEST_BEAT_S), LATEST_BEAT_S)
+            if seen.login_due:
                 fetch_login(center, login)
         except AgentUnsupported as error:
             log.error("heartbeat: %s", error)

@@ -51,6 +51,14 @@ class Heard:
     every_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How the server answers a heartbeat. `every_s`: how long the next one may take, 0 if it does not say."""
+
+    login_due: bool
+    every_s: float
+
+
 class Tokens(Protocol):
     """Where the agent's token comes from (`agent.login.Login`)."""
 
@@ -89,14 +97,15 @@ class Center:
         # By the nonce the server knows who repeats the request because the answer was lost.
         return self._post("join", {"token": token, "nonce": os.urandom(16).hex(), **about})
 
-    def heartbeat(self, running: list[str], *, started: bool = False, broker_refused: bool = False) -> bool:
-        """Say that the agent is there and works on the jobs `running`; return whether it is to fetch a new login.
+    def heartbeat(self, running: list[str], *, started: bool = False, broker_refused: bool = False) -> Seen:
+        """Say that the agent is there and works on the jobs `running`; return what the server wants.
 
         `started`: it was just started; `broker_refused`: the broker did not take its login. Raises CenterError.
         """
         about = {"version": __version__, "os": os_name(), "load": load_average()}
         said = {"running": running, "started": started, "broker_refused": broker_refused, "allowed": allowed_names()}
-        return bool(self._post("heartbeat", {**about, **said}).get("login_due"))
+        answer = self._post("heartbeat", {**about, **said})
+        return Seen(bool(answer.get("login_due")), _seconds(answer.get("beat_every_s")))
 
     def next_login(self) -> tuple[str, str]:
         """Return a new token and broker address; what the agent has now is good until it uses them. Raises CenterError."""
@@ -123,8 +132,7 @@ class Center:
             body["course"] = course
         # An agent whose token does not count any more has no business going on.
         answer = self._post(path, body, timeout_s=PROGRESS_TIMEOUT_S, retries=NO_RETRIES, refusals=(401, 403, 404, 409))
-        every_s = answer.get("report_every_s")
-        return Heard(bool(answer.get("cancel")), float(every_s) if isinstance(every_s, int | float) else 0.0)
+        return Heard(bool(answer.get("cancel")), _seconds(answer.get("report_every_s")))
 
     def finish(self, job: str, report: dict[str, Any]) -> None:
         """Say how an attempt ended: attempt, outcome, error, result, unreadable, commands and course. Raises as `claim`."""
@@ -199,3 +207,7 @@ def _sentence(answer: requests.Response) -> str:
         return str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):
         return f"the server answered with status {answer.status_code}"
+
+
+def _seconds(told: Any) -> float:
+    return float(told) if isinstance(told, int | float) else 0.0

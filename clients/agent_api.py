@@ -14,7 +14,7 @@ from clients.authentication import AgentAuthentication, IsAgent, authenticated_c
 from clients.compatibility import REPLACING_PROTOCOL, require_supported, told_protocol
 from clients.joining import join
 from clients.logins import is_next_due, issue_login, mend_login
-from clients.presence import note_checks, receive_heartbeat
+from clients.presence import beat_interval, note_checks, receive_heartbeat
 from clients.serializers import (
     AgentLoginSerializer,
     ChecksSerializer,
@@ -92,7 +92,7 @@ class HeartbeatView(APIView):
             mend_login(login.client)
         receive_heartbeat(login.client_id, protocol=told_protocol(request), **said)
         login_due = is_next_due(login, broker_refused=broker_refused)
-        return Response({"client": login.client_id, "login_due": login_due})
+        return Response({"client": login.client_id, "login_due": login_due, "beat_every_s": beat_interval()})
 
 
 class ChecksView(APIView):

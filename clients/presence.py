@@ -24,6 +24,11 @@ def heard_since() -> datetime:
     return timezone.now() - timedelta(seconds=settings.CLIENT_OFFLINE_S)
 
 
+def beat_interval() -> float:
+    """Return how many seconds an agent is to wait between heartbeats: three may be lost before its client counts as offline."""
+    return settings.CLIENT_OFFLINE_S / 4
+
+
 def touch(client_id: int, **said: Any) -> None:
     """Note that the client's agent was heard of just now, and what it said of itself; None stands for nothing."""
     heard = {"last_seen": timezone.now(), **{name: value for name, value in said.items() if value is not None}}

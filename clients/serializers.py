@@ -187,3 +187,4 @@ class HeartbeatSerializer(serializers.Serializer[Any]):
 class HeartbeatAnswerSerializer(serializers.Serializer[Any]):
     client = serializers.IntegerField(max_value=MAX_INT64)
     login_due = serializers.BooleanField(help_text=_("The agent is to ask for its next login."))
+    beat_every_s = serializers.FloatField(help_text=_("How long to wait before the next heartbeat."))

@@ -53,3 +53,13 @@ def test_an_agent_that_is_not_understood_logs_what_to_do_and_goes_on_slowly(
         begin()
         wait_until(lambda: len(center.bodies("heartbeat")) > 2, "the agent to try again")
     assert "heartbeat: This agent is too old for the server: install version 9." in caplog.messages
+
+
+def test_an_agent_beats_as_often_as_the_server_says_within_bounds(
+    center: FakeCenter, begin: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "HEARTBEAT_EVERY_S", 3600.0)
+    monkeypatch.setattr(app, "SOONEST_BEAT_S", 0.01)
+    center.answers["heartbeat"] = (200, {"login_due": False, "beat_every_s": 0.0001})
+    begin()
+    wait_until(lambda: len(center.bodies("heartbeat")) > 2, "the agent to beat as it is told")

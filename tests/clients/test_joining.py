@@ -221,7 +221,7 @@ def test_people_and_agents_do_not_take_each_others_place(api, joined) -> None:
 def test_a_heartbeat_is_noted(api, joined, client_row) -> None:
     body = {"version": "0.2.0", "os": "Debian 13", "running": ["backup-1"], "load": 0.5}
     answer = joined.post("/api/agent/heartbeat/", body, format="json")
-    assert answer.json() == {"client": client_row.pk, "login_due": False}
+    assert answer.json() == {"client": client_row.pk, "login_due": False, "beat_every_s": 15.0}
     client_row.refresh_from_db()
     assert client_row.online
     assert (client_row.version, client_row.os, client_row.load) == ("0.2.0", "Debian 13", 0.5)
