@@ -1,7 +1,7 @@
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
-from backupcenter.logs import redact_access_logs
+from backupcenter.logs import tidy_access_logs
 
 
 class AccountsConfig(AppConfig):
@@ -12,6 +12,6 @@ class AccountsConfig(AppConfig):
         from accounts import sessions
         from accounts.audit import acts
 
-        redact_access_logs()
+        tidy_access_logs()
         sessions.watch()
         acts.watch()

@@ -1,6 +1,7 @@
 """The server's log lines: the job that a request or a task is about, and what never gets into them (`agent.logs`)."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,18 +12,33 @@ from django.http.response import HttpResponseBase
 from agent.logs import Redaction, about_job, enter_job, job_at_work, job_in, redact
 from agent.tracing import JOB, note
 
-__all__ = ["Redaction", "about_job", "name_job", "redact", "redact_access_logs"]
+__all__ = ["Redaction", "about_job", "name_job", "redact", "tidy_access_logs"]
+
+ROUTINE = re.compile(r"/api/agent/(?:heartbeat|job/[^/?]+/progress)/?")
 
 # Of a task's message: the job that its sender worked on.
 HEADER = "backup_job"
 
 
-def redact_access_logs() -> None:
-    """Put the filter on the web servers' own logs, which have handlers of their own."""
+class Routine(logging.Filter):
+    """Leaves out of uvicorn's log what agents say over and over, as long as it goes well."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        # Of a client, a method, a path, the version of HTTP and a status.
+        told = record.args
+        if not isinstance(told, tuple) or len(told) != 5:
+            return True
+        return told[4] != 200 or ROUTINE.fullmatch(str(told[2])) is None
+
+
+def tidy_access_logs() -> None:
+    """Put the filters on the web servers' own logs, which have handlers of their own."""
     for name in ("uvicorn.access", "django.server", "gunicorn.access"):
         log = logging.getLogger(name)
-        if not any(isinstance(known, Redaction) for known in log.filters):
-            log.addFilter(Redaction())
+        # The first spares the second most lines of a server with many hosts.
+        for kind in (Routine, Redaction):
+            if not any(isinstance(known, kind) for known in log.filters):
+                log.addFilter(kind())
 
 
 def name_job(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:

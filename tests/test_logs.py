@@ -72,3 +72,21 @@ def test_a_task_belongs_to_the_job_that_it_was_started_for() -> None:
         for job in ("backup-7", None):
             start(job)
     assert seen == ["backup-7", None]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "is_kept"),
+    [
+        ("/api/agent/heartbeat", 200, False),
+        ("/api/agent/job/backup-12/progress", 200, False),
+        ("/api/agent/heartbeat", 401, True),
+        ("/api/agent/job/backup-12/progress", 409, True),
+        ("/api/agent/job/backup-12/finish", 200, True),
+        ("/api/agent/heartbeat?token=x", 200, True),
+        ("/api/backup", 200, True),
+    ],
+)
+def test_an_access_log_leaves_out_what_agents_say_over_and_over_if_it_is_not_refused(path: str, status: int, is_kept: bool) -> None:
+    log, told = logging.getLogger("uvicorn.access"), ("[::1]:1", "POST", path, "1.1", status)
+    record = log.makeRecord(log.name, logging.INFO, "", 0, '%s - "%s %s HTTP/%s" %d', told, None)
+    assert bool(log.filter(record)) == is_kept
