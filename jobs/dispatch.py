@@ -8,12 +8,12 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from backupcenter.logs import about_job
 from jobs.commands import needed_protocol
 from jobs.fitting import quota_problem
 from jobs.models import BackupPlan
@@ -21,11 +21,13 @@ from jobs.serializers import plan_detail
 from records.events import emit
 from records.following import tell_followers
 from records.models import BackupRecord, Event, JobRecord, State
-from records.publishing import send
+from records.publishing import Message, send_together
 
 log = logging.getLogger(__name__)
 
 RUN_JOB = "agent.run_job"
+# The broker is asked once for so many, as the wait for each of its answers would add up.
+SENT_TOGETHER = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +98,18 @@ def _new_record(launch: Launch, *, is_left_out: bool) -> BackupRecord:
 
 def publish(records: Iterable[JobRecord]) -> int:
     """Put offered jobs on their clients' queues; return how many. Stops at the first failure, without raising."""
-    published: dict[type[JobRecord], list[int]] = {}
-    for record in records:
-        if record.client is None:
-            continue
-        with about_job(record.job):
-            is_sent = send(RUN_JOB, [{"job": record.job, "attempt": record.attempt}], record.client.queue)
-        if not is_sent:
+    published, waiting = 0, iter([record for record in records if record.client is not None])
+    while together := list(islice(waiting, SENT_TOGETHER)):
+        if not send_together(RUN_JOB, [_message(record) for record in together]):
             break
-        published.setdefault(type(record), []).append(record.pk)
-    for model, keys in published.items():
-        rows = model._default_manager.filter(pk__in=keys, state=State.QUEUED, offered_at__isnull=False)
-        rows.update(published_at=timezone.now())
-    return sum(map(len, published.values()))
+        for model in {type(record) for record in together}:
+            keys = [record.pk for record in together if type(record) is model]
+            rows = model._default_manager.filter(pk__in=keys, state=State.QUEUED, offered_at__isnull=False)
+            rows.update(published_at=timezone.now())
+        published += len(together)
+    return published
+
+
+def _message(record: JobRecord) -> Message:
+    assert record.client is not None
+    return Message([{"job": record.job, "attempt": record.attempt}], record.client.queue, record.job)

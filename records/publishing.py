@@ -4,7 +4,8 @@ So a message that is lost is sent again, one that comes twice does no harm, and 
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from celery import current_app
@@ -12,8 +13,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 
+from backupcenter.logs import about_job
 from backupcenter.tracing import sending
 from records.models import MaintenanceRun, State
 
@@ -34,6 +36,34 @@ def send(task: str, arguments: list[object], queue: str) -> bool:
             current_app.send_task(task, args=arguments, retry=True, retry_policy=RETRY_POLICY, **options)
     except (OperationalError, OSError) as error:
         log.warning("task=%s %s waits: the broker does not answer (%s)", task, arguments, type(error).__name__)
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one message of a task carries, and the job that it is about."""
+
+    arguments: list[object]
+    queue: str
+    job: str
+
+
+def send_together(task: str, messages: Sequence[Message]) -> bool:
+    """Put messages of a task on their queues, together if the broker can. False: it does not answer, and may have some of them."""
+    try:
+        with current_app.producer_pool.acquire(block=True) as producer:
+
+            def send_all() -> None:
+                with producer.batch():
+                    for message in messages:
+                        with about_job(message.job), sending(task) as headers:
+                            options = {"queue": message.queue, "headers": headers, "ignore_result": True}
+                            current_app.send_task(task, args=message.arguments, producer=producer, retry=False, **options)
+
+            producer.connection.ensure(producer, send_all, retry_errors=(BatchPublishError,), **RETRY_POLICY)()
+    except (BatchPublishError, OperationalError, OSError) as error:
+        log.warning("task=%s %d wait: the broker does not answer (%s)", task, len(messages), type(error).__name__)
         return False
     return True
 
