@@ -84,4 +84,5 @@ class RecoveryRecordFilter(RecordFilter):
     def by_backup(self, rows: QuerySet[Any], name: str, value: Any) -> QuerySet[Any]:
         # Not by the backup record, which may have been deleted.
         plan = Cast(KT("backup_record_detail__backup_detail__uuid"), TextField())
-        return rows.alias(restored_plan=plan).filter(restored_plan=str(value))
+        found: QuerySet[Any] = rows.alias(restored_plan=plan).filter(restored_plan=str(value))
+        return found
