@@ -48,7 +48,8 @@ def _renew(client_id: int, job: str, attempt: int, said: dict[str, Any]) -> JobR
     values = [field.get_db_prep_save(said[field.name], connection) for field in fields]
     given = ", ".join(f'"{field.column}" = %s' for field in fields)
     wanted = "id, cancel_requested" + (", plan_uuid" if model is BackupRecord else "")
+    # What is put into the text are names of the model's own.
     which = "id = %s AND client_id = %s AND state = %s AND attempt = %s"
-    statement = f'UPDATE "{model._meta.db_table}" SET {given} WHERE {which} RETURNING {wanted}'  # noqa: S608 -- names of its own
+    statement = f'UPDATE "{model._meta.db_table}" SET {given} WHERE {which} RETURNING {wanted}'  # noqa: S608  # nosec B608
     renewed: list[JobRecord] = list(model._default_manager.raw(statement, [*values, pk, client_id, State.RUNNING.value, attempt]))
     return renewed[0] if renewed else None

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from heapq import nsmallest
 from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, Subquery
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -86,7 +86,8 @@ def _running_backups() -> list[BackupRecord]:
 def _recoveries() -> tuple[RecoveryRecord | None, list[RecoveryRecord]]:
     """Return the newest recovery that succeeded, and the newest that run, in one query."""
     good = RecoveryRecord.objects.filter(state=State.SUCCESS, is_dry_run=False, is_drill=False).order_by("-pk").values("pk")[:1]
-    rows = RecoveryRecord.objects.filter(Q(state=State.RUNNING) | Q(pk__in=good)).select_related("client")
+    # As one number: among several PostgreSQL would look with every recovery.
+    rows = RecoveryRecord.objects.filter(Q(state=State.RUNNING) | Q(pk=Subquery(good))).select_related("client")
     found = list(rows.order_by("state", "-pk")[: 1 + RUNNING_SHOWN])
     last = next((record for record in found if record.state == State.SUCCESS), None)
     return last, [record for record in found if record.state == State.RUNNING]
