@@ -15,7 +15,7 @@ from clients.models import Client
 from jobs.commands import names_of
 from records.models import ACTIVE_STATES, RESTORABLE_STATES, BackupRecord, DrillRecord
 from records.models import State as Activity
-from storage.models import SECRETS_OF_REPOSITORY, Repository, Tenant
+from storage.models import SECRETS_OF_REPOSITORY, SECRETS_OF_TENANT, Repository, Tenant
 from storage.secrets import EncryptedTextField
 
 
@@ -25,7 +25,7 @@ class PlanQuerySet(models.QuerySet["BackupPlan"]):
     def with_activity(self) -> Self:
         """Read with each plan whether a run of it is queued or running, and what its nested objects need."""
         active = BackupRecord.objects.filter(plan_uuid=OuterRef("uuid"), state__in=ACTIVE_STATES)
-        secrets = [f"repository__{name}" for name in SECRETS_OF_REPOSITORY] + ["tenant__secret_key", "tenant__agent_secret_key"]
+        secrets = [f"repository__{name}" for name in SECRETS_OF_REPOSITORY] + [f"tenant__{name}" for name in SECRETS_OF_TENANT]
         plans = self.select_related("client", "tenant__endpoint", "repository__tenant__endpoint").defer(*secrets)
         return plans.annotate(active_state=Subquery(active.order_by("-state").values("state")[:1]))
 

@@ -121,8 +121,9 @@ class Tenant(models.Model):
         return Credentials(self.agent_access_key, self.agent_secret_key) if self.agent_access_key else self.credentials
 
 
-# From a repository on: to decrypt them takes longer than to read all the rest, and lists have no use for them.
-SECRETS_OF_REPOSITORY = ("password", "tenant__secret_key", "tenant__agent_secret_key")
+# To decrypt them takes longer than to read all the rest, and lists have no use for them.
+SECRETS_OF_TENANT = ("secret_key", "agent_secret_key")
+SECRETS_OF_REPOSITORY = ("password", *(f"tenant__{name}" for name in SECRETS_OF_TENANT))
 
 
 class Repository(models.Model):
