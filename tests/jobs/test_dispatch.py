@@ -9,6 +9,8 @@ import pytest
 import redis
 from celery import Celery
 from django.utils import timezone
+from kombu.exceptions import BatchPublishError
+from kombu.transport.redis import PublishBatch
 from rest_framework.test import APIClient
 
 from backupcenter.celery import app as server_app
@@ -49,6 +51,42 @@ def test_the_message_names_job_and_attempt_and_nothing_else(record, broker) -> N
     assert messages(broker, record) == [[{"job": record.job, "attempt": 1}]]
     record.refresh_from_db()
     assert record.published_at is not None
+
+
+def test_what_a_round_offers_is_one_request_of_the_broker(record, broker, monkeypatch) -> None:
+    # The queue is declared with the first message.
+    publish([record])
+    requests: list[object] = []
+    send = redis.connection.AbstractConnection.send_packed_command
+
+    def count(self, command, *arguments, **options):
+        requests.append(command)
+        return send(self, command, *arguments, **options)
+
+    monkeypatch.setattr(redis.connection.AbstractConnection, "send_packed_command", count)
+    assert publish([record] * 50) == 50
+    assert 1 <= len(requests) <= 3
+    assert len(messages(broker, record)) == 51
+
+
+def test_offers_go_out_though_the_broker_has_cut_the_connection(record, broker) -> None:
+    publish([record])
+    broker.client_kill_filter(_type="normal", skipme=True)
+    assert publish([record] * 3) == 3
+    assert len(messages(broker, record)) >= 4
+
+
+def test_a_broker_that_goes_away_has_nothing_count_as_published(record, broker, monkeypatch) -> None:
+    publish([record])
+    BackupRecord.objects.update(published_at=None)
+
+    def refuse(self) -> None:
+        raise BatchPublishError
+
+    monkeypatch.setattr(PublishBatch, "flush", refuse)
+    assert publish([record] * 3) == 0
+    record.refresh_from_db()
+    assert record.published_at is None
 
 
 def test_a_broker_that_is_away_costs_nothing_but_time(record) -> None:
