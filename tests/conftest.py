@@ -27,6 +27,7 @@ MISSING: dict[str, str | None] = {
     "restic": None if shutil.which("restic") else "the restic program is not installed",
     "ceph": "Ceph's programs are missing: " + ", ".join(missing_programs()) if missing_programs() else None,
     "postgres": None if postgres_programs() else "PostgreSQL's programs are not installed",
+    "redis_cli": None if shutil.which("redis-cli") else "redis-cli is not installed",
     "browser": None if shutil.which("chromium") else "Chromium is not installed",
     "systemd": None if shutil.which("systemd-analyze") else "systemd is not installed",
     "faketime": None if faketime_library() else "libfaketime is not installed",

@@ -1,4 +1,4 @@
-"""Reading what is sent often, and writing what lists have in each row: forms are made once, which takes longer than to use them."""
+"""Reading what is sent often, and showing the rows of lists: a form is made once, as making it takes longer than using it."""
 
 from functools import cache
 from typing import Any

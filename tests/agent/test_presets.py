@@ -6,7 +6,6 @@ were called.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -249,12 +248,10 @@ def test_postgresql_starts_on_a_base_backup_and_has_its_rows(
         assert psql(url, "CREATE TABLE writable (); SELECT pg_is_in_recovery()") == "f"
 
 
+@pytest.mark.redis_cli
 def test_redis_loads_what_was_dumped(
     center: FakeCenter, tmp_path: Path, repository: Path, backup_job: Any, allow: Allow
 ) -> None:
-    if shutil.which("redis-cli") is None:
-        pytest.skip("there is no redis-cli")
-
     def cli(port: int, *words: str) -> str:
         return subprocess.run(["redis-cli", "-p", str(port), *words], capture_output=True, text=True, check=True).stdout
 
